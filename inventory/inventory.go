@@ -1,0 +1,70 @@
+// Package inventory reads the files that tell on which machines a run takes
+// place. It is pure: it touches no network and no other file.
+package inventory
+
+import "time"
+
+// Role is what a host does in a run.
+type Role string
+
+const (
+	Donor     Role = "donor"     // behind the firewall, runs jobs
+	Submitter Role = "submitter" // on another network, sends jobs
+	Relay     Role = "relay"     // a machine of ours with a public address
+)
+
+// Inventory is one inventory file, checked.
+type Inventory struct {
+	Version int
+	Name    string
+	Area    string // folder below evidence/phase1; default firewall-traversal
+	Hosts   []Host // in the order of the file; exactly one donor and one submitter
+	Relays  []string
+	Run     Run
+	Job     Job
+	Lab     *Lab // nil: the hosts are real
+}
+
+// Host is one machine.
+type Host struct {
+	Name          string
+	SSH           string // alias of an ssh_config, user@host[:port], or local
+	Role          Role
+	Network       string   // what the operator believes; free text
+	ExpectBlocked []string // donor only: inbound, udp, quic, tcp-high-ports, libp2p
+	Listen        []string // multiaddrs; empty: the node's defaults for its role
+	Announce      []string // IP addresses a relay is reached at, where they are not on an interface
+}
+
+// Run is how long things take.
+type Run struct {
+	Hold    time.Duration // how long the relay connection is held; default 10m
+	Observe time.Duration // how long to wait for a reservation; default 5m
+	Lease   time.Duration // how long nodes live on without the suite; default 60s
+}
+
+// Job is what the submitter sends.
+type Job struct {
+	Fixture string // of wasm-fixtures; default sha256
+}
+
+// Lab is the simulated internet that the hosts live in.
+type Lab struct {
+	Latency    time.Duration // of each access link, one way; default 10ms
+	Zone       string        // the DNS zone it serves; default mesh.wce2e.net
+	Bystanders int           // public libp2p nodes beside the hosts; default 0
+	Networks   []LabNetwork  // in the order of the file
+	Hosts      []LabHost     // in the order of the file
+}
+
+// LabNetwork is one site behind one router.
+type LabNetwork struct {
+	Name    string
+	Profile string // of e2e/lab
+}
+
+// LabHost is one simulated machine.
+type LabHost struct {
+	Name    string // what hosts.*.ssh names
+	Network string
+}

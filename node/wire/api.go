@@ -1,0 +1,119 @@
+package wire
+
+import "time"
+
+// Status is what `wce2e node status --json` prints.
+type Status struct {
+	PeerID       string        `json:"peer_id"`
+	Name         string        `json:"name,omitempty"` // --name, else the hostname
+	Version      string        `json:"version"`
+	Boot         string        `json:"boot"` // as in Event
+	PID          int           `json:"pid"`
+	StartedAt    time.Time     `json:"started_at"`
+	Role         string        `json:"role"`         // donor | relay
+	ListenAddrs  []string      `json:"listen_addrs"` // what the node listens on, interface addresses resolved, without /p2p
+	CircuitAddrs []string      `json:"circuit_addrs"`
+	Observed     []Observation `json:"observed_addrs"`
+	Reachability string        `json:"reachability"` // public | private | unknown
+	Relays       []RelayStatus `json:"relays"`
+	Peers        []PeerStatus  `json:"peers"`
+	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others
+	Jobs         JobCounts     `json:"jobs"`
+	Dials        DialCounts    `json:"dials"`
+}
+
+// Observation is an address of ours as a peer sees it.
+type Observation struct {
+	Addr string `json:"addr"`
+	By   string `json:"by"` // peer ID
+}
+
+// RelayStatus is a relay that holds a reservation of ours.
+type RelayStatus struct {
+	PeerID    string    `json:"peer_id"`
+	Addr      string    `json:"addr"`      // the address that was dialled
+	Transport string    `json:"transport"` // as in Event
+	Conn      string    `json:"conn"`
+	Since     time.Time `json:"since"`   // of the connection
+	Expires   time.Time `json:"expires"` // of the reservation
+	RTTMS     float64   `json:"rtt_ms"`  // last liveness round trip, milliseconds; 0 before the first
+	// Inspected tells whether a TLS interceptor sits on the path; null means not known.
+	Inspected    *bool  `json:"inspected"`
+	LimitSeconds uint32 `json:"limit_seconds"` // of one circuit; 0 means none
+	LimitBytes   uint64 `json:"limit_bytes"`   // of one circuit; 0 means none
+}
+
+// PeerStatus is one open connection.
+type PeerStatus struct {
+	PeerID    string    `json:"peer_id"`
+	Conn      string    `json:"conn"`
+	Path      Path      `json:"path"`
+	Direction string    `json:"direction"`
+	Local     string    `json:"local"`
+	Remote    string    `json:"remote"`
+	Transport string    `json:"transport"`
+	Since     time.Time `json:"since"`
+}
+
+// Held is a reservation that a relay holds for somebody.
+type Held struct {
+	PeerID  string    `json:"peer_id"`
+	Remote  string    `json:"remote"`
+	Since   time.Time `json:"since"`
+	Expires time.Time `json:"expires"`
+}
+
+// JobCounts counts jobs since the start.
+type JobCounts struct {
+	Running   int `json:"running"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
+	Refused   int `json:"refused"`
+}
+
+// DialCounts counts dial attempts since the start, by outcome.
+type DialCounts struct {
+	Started int `json:"started"`
+	OK      int `json:"ok"`
+	Failed  int `json:"failed"`
+	Aborted int `json:"aborted"`
+}
+
+// DispatchResult is what `wce2e node dispatch --json` prints.
+type DispatchResult struct {
+	TaskID       string  `json:"task_id"`
+	Status       string  `json:"status"`      // a TaskStatus; empty when the task never got there
+	DurationMS   float64 `json:"duration_ms"` // on the donor, as it says
+	RoundTripMS  float64 `json:"round_trip_ms"`
+	ConnectMS    float64 `json:"connect_ms"` // 0 when a connection stood already
+	Path         Path    `json:"path"`
+	Relay        string  `json:"relay,omitempty"`
+	Peer         string  `json:"peer"`
+	Conn         string  `json:"conn,omitempty"`
+	Remote       string  `json:"remote,omitempty"`
+	Output       []byte  `json:"output,omitempty"` // base64; left out when --out is given
+	OutputSHA256 string  `json:"output_sha256,omitempty"`
+	Error        string  `json:"error,omitempty"`
+}
+
+// DialResult is what `wce2e node dial --json` prints: one dial with a fresh
+// identity and fresh sockets, of exactly one address.
+type DialResult struct {
+	Self      string  `json:"self"`      // the fresh identity
+	Addr      string  `json:"addr"`      // what was dialled
+	Peer      string  `json:"peer"`      // who was expected there
+	Outcome   Outcome `json:"outcome"`   //
+	Path      Path    `json:"path"`      // of the connection; empty without one
+	Relay     string  `json:"relay"`     // the relay's peer ID; empty when direct
+	Transport string  `json:"transport"` // as in Event
+	Local     string  `json:"local"`
+	Remote    string  `json:"remote"`
+	Security  string  `json:"security"`
+	Observed  string  `json:"observed"` // our address as the peer sees it
+	Failure   string  `json:"failure"`  // of the closed vocabulary
+	Err       string  `json:"err"`
+	MS        float64 `json:"ms"`
+	PingMS    float64 `json:"ping_ms"` // a round trip on the new connection, milliseconds
+	// Events are all dial events of this attempt: a circuit takes a dial of the relay first.
+	Events []Event `json:"events"`
+}
