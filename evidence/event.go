@@ -39,6 +39,7 @@ const (
 	FaultDone    Name = "fault.injected" // Fault
 	Residue      Name = "host.residue"   // Leftovers
 	LogCollected Name = "log.collected"  // LogFile
+	EventsHashed Name = "events.hashed"  // LogFile without File: a node's events.jsonl, hashed on the host; its lines are the trace's NodeSaid
 	SuiteFailed  Name = "suite.failed"   // Failure: we failed, and the run ends
 	RunEnded     Name = "run.ended"      // Ended; the last line
 )
@@ -170,6 +171,8 @@ type Job struct {
 // Hold marks the beginning and the end of the hold.
 type Hold struct {
 	Planned Duration `json:"planned"`
+	Relay   string   `json:"relay"`         // peer ID of the relay whose connection is to be held
+	Conn    string   `json:"conn"`          // that connection, as in the donor's events
 	Cut     string   `json:"cut,omitempty"` // why it ended early
 }
 

@@ -22,7 +22,8 @@ type Inventory struct {
 	Relays  []string
 	Run     Run
 	Job     Job
-	Lab     *Lab // nil: the hosts are real
+	Lab     *Lab    // nil: the hosts are real
+	Faults  []Fault // what is broken on purpose during the hold, in order of After
 }
 
 // Host is one machine.
@@ -68,3 +69,13 @@ type LabHost struct {
 	Name    string // what hosts.*.ssh names
 	Network string
 }
+
+// Fault is something broken on purpose, to see the right claim fail.
+type Fault struct {
+	After time.Duration // since the start of the hold
+	Do    string        // kill (SIGKILL to the node) or stop (SIGTERM)
+	Host  string        // a host, or HeldRelay
+}
+
+// HeldRelay as a Fault's Host is the relay whose connection is being held.
+const HeldRelay = "held-relay"
