@@ -13,8 +13,10 @@ const (
 	Relay     Role = "relay"     // a machine of ours with a public address
 )
 
-// Inventory is one inventory file, checked.
+// Inventory is one inventory file, checked. The Line fields below are where
+// something stands in it, for a later stage that finds a mistake: see Problem.
 type Inventory struct {
+	File    string // as given to Parse
 	Version int
 	Name    string
 	Area    string // folder below evidence/phase1; default firewall-traversal
@@ -31,10 +33,11 @@ type Host struct {
 	Name          string
 	SSH           string // alias of an ssh_config, user@host[:port], or local
 	Role          Role
-	Network       string   // what the operator believes; free text
+	Network       string   // what the operator believes; free text; in a lab by default the lab's network
 	ExpectBlocked []string // donor only: inbound, udp, quic, tcp-high-ports, libp2p
 	Listen        []string // multiaddrs; empty: the node's defaults for its role
 	Announce      []string // IP addresses a relay is reached at, where they are not on an interface
+	Line          int
 }
 
 // Run is how long things take.
@@ -47,27 +50,32 @@ type Run struct {
 // Job is what the submitter sends.
 type Job struct {
 	Fixture string // of wasm-fixtures; default sha256
+	Line    int    // of the fixture; 0 when the file names none
 }
 
 // Lab is the simulated internet that the hosts live in.
 type Lab struct {
+	File       string        // as in Inventory
 	Latency    time.Duration // of each access link, one way; default 10ms
 	Zone       string        // the DNS zone it serves; default mesh.wce2e.net
 	Bystanders int           // public libp2p nodes beside the hosts; default 0
 	Networks   []LabNetwork  // in the order of the file
 	Hosts      []LabHost     // in the order of the file
+	Line       int
 }
 
 // LabNetwork is one site behind one router.
 type LabNetwork struct {
 	Name    string
 	Profile string // of e2e/lab
+	Line    int    // of the profile
 }
 
 // LabHost is one simulated machine.
 type LabHost struct {
 	Name    string // what hosts.*.ssh names
 	Network string
+	Line    int
 }
 
 // Fault is something broken on purpose, to see the right claim fail.
@@ -75,6 +83,7 @@ type Fault struct {
 	After time.Duration // since the start of the hold
 	Do    string        // kill (SIGKILL to the node) or stop (SIGTERM)
 	Host  string        // a host, or HeldRelay
+	Line  int
 }
 
 // HeldRelay as a Fault's Host is the relay whose connection is being held.

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/worldcompute/wce2e/e2e/lab"
 )
 
 // Exit codes. They are fixed: job engines depend on them.
@@ -41,7 +43,10 @@ func (e *exitError) Unwrap() error { return e.err }
 
 func usageError(err error) error { return &exitError{code: exitUsage, err: err} }
 
-func main() { os.Exit(run()) }
+func main() {
+	lab.Reexec() // the lab's own processes are this program again
+	os.Exit(run())
+}
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -84,6 +89,9 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(err) })
 	root.AddCommand(newVersionCmd())
+	root.AddCommand(newNodeCmd())
+	root.AddCommand(newLabCmd())
+	root.AddCommand(newInventoryCmd())
 	return root
 }
 

@@ -1,3 +1,32 @@
-// Package lab is the simulated internet: networks behind firewall profiles, and
-// hosts in them that are reached over SSH exactly like real ones.
+// Package lab is the simulated internet: networks behind routers with firewall
+// and NAT rules, links with latency, DNS, public bystanders, and hosts that are
+// reached over SSH like real machines. It needs Linux, no root, no package and
+// no network.
+//
+//	          suite ── unix socket per host ──────────┐ (from outside the network)
+//	            │                                     │
+//	            │ pipe: its end is the lab's end      │
+//	        lab init (PID 1 of a PID namespace)       │
+//	            │                                     │
+//	   ┌────────┴─────────── core ──────────────┐     │
+//	   │ routes between sites, answers DNS      │     │
+//	   └─┬─────────┬──────────┬──────────┬──────┘     │
+//	   wire      wire       wire       wire   latency, one access link each
+//	     │         │          │          │            │
+//	 router     router     relay1    bystander1       │
+//	(campus)    (house)    (open: no router)          │
+//	     │ bridge  │ bridge   │                       │
+//	 tensor02   laptop        └── each host: network, mount, PID, UTS and IPC
+//	                              namespaces of its own, an SSH server ─┘
+//
+// The suite runs itself again as lab init, in new namespaces; lab init runs
+// itself again as the PID 1 of every host. Routers, core and wires are
+// namespaces without processes. When the pipe from the suite closes, however the
+// suite ended, lab init removes the lab's folder and exits, and as PID 1 it takes
+// every process along; namespaces go with the last process that holds them.
+//
+// Links have latency because a lab without it lies: with 0 ms, TCP hole
+// punching between two ordinary home routers failed 3 of 3 times, with 10 ms it
+// went direct. Addresses of the core are ordinary public ones, since libp2p does
+// not take the documentation ranges for public.
 package lab

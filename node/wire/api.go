@@ -12,6 +12,7 @@ type Status struct {
 	StartedAt    time.Time     `json:"started_at"`
 	Role         string        `json:"role"`         // donor | relay
 	ListenAddrs  []string      `json:"listen_addrs"` // what the node listens on, interface addresses resolved, without /p2p
+	Addrs        []string      `json:"addrs"`        // what the node tells others to dial, with /p2p/<self>
 	CircuitAddrs []string      `json:"circuit_addrs"`
 	Observed     []Observation `json:"observed_addrs"`
 	Reachability string        `json:"reachability"` // public | private | unknown
@@ -77,6 +78,18 @@ type DialCounts struct {
 	OK      int `json:"ok"`
 	Failed  int `json:"failed"`
 	Aborted int `json:"aborted"`
+}
+
+// DispatchRequest is what `wce2e node dispatch` asks of the running node, over
+// its local API.
+type DispatchRequest struct {
+	To        string `json:"to"`             // multiaddr of the donor, with /p2p/<donor>
+	Path      Path   `json:"path,omitempty"` // empty means any
+	TaskID    string `json:"task_id,omitempty"`
+	Name      string `json:"name,omitempty"` // the task's, and the module's first argument; empty means task
+	Module    []byte `json:"module"`
+	Input     []byte `json:"input,omitempty"`      // nil: no input
+	TimeoutMS int64  `json:"timeout_ms,omitempty"` // of all of it, connecting included; 0 means 60 s
 }
 
 // DispatchResult is what `wce2e node dispatch --json` prints.

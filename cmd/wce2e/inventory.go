@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+func newInventoryCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inventory",
+		Short: "the files that tell on which machines a run takes place",
+		Args: func(_ *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				return usageError(fmt.Errorf("unknown command %q of inventory", a[0]))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newInventoryCheckCmd())
+	return cmd
+}
+
+func newInventoryCheckCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "report every mistake of an inventory, and touch nothing",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			inv, err := readInventory(a[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printInventoryJSON(cmd.OutOrStdout(), inv)
+			}
+			return printInventory(cmd.OutOrStdout(), inv)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// readInventory reads the inventory at path, or the embedded one where path is
+// its name and no such file exists. The error is a usage error, ready to print.
+func readInventory(path string) (*inventory.Inventory, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if path != inventory.DefaultName {
+			return nil, &exitError{code: exitUsage, err: fmt.Errorf("read inventory: %w", err), hint: inventory.DefaultName + " is there always: it is built in"}
+		}
+		data, err = inventory.Default, nil
+	}
+	if err != nil {
+		return nil, usageError(fmt.Errorf("read inventory: %w", err))
+	}
+	inv, err := inventory.Parse(path, data)
+	if err != nil {
+		return nil, badInventory(err)
+	}
+	return inv, nil
+}
+
+// badInventory is the usage error of an inventory's problems, each followed by
+// its hint. Other errors are passed through.
+func badInventory(err error) error {
+	var ps inventory.Problems
+	if !errors.As(err, &ps) {
+		return err
+	}
+	return usageError(hinted{ps})
+}
+
+type hinted struct{ inventory.Problems }
+
+func (h hinted) Error() string { return h.Hinted() }
+func (h hinted) Unwrap() error { return h.Problems }
+
+func printInventory(w io.Writer, inv *inventory.Inventory) error {
+	where := "real hosts"
+	if inv.Lab != nil {
+		where = "simulated hosts"
+	}
+	fmt.Fprintf(w, "%s: %s; hold %s, observe %s, lease %s; job %s\n", inv.Name, where, inv.Run.Hold, inv.Run.Observe, inv.Run.Lease, inv.Job.Fixture)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "HOST\tROLE\tNETWORK\tSSH")
+	for _, h := range inv.Hosts {
+		network := h.Network
+		if network == "" {
+			network = "-"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", h.Name, h.Role, network, h.SSH)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print inventory: %w", err)
+	}
+	if len(inv.Relays) == 0 && inv.Lab == nil {
+		fmt.Fprintln(w, "relays: the built-in bootstrap list")
+	}
+	for _, r := range inv.Relays {
+		fmt.Fprintf(w, "relay: %s\n", r)
+	}
+	return nil
+}
+
+// inventoryJSON is the shape of `inventory check --json`.
+type inventoryJSON struct {
+	Name    string     `json:"name"`
+	Area    string     `json:"area"`
+	Lab     bool       `json:"lab"`
+	Hold    string     `json:"hold"`
+	Observe string     `json:"observe"`
+	Lease   string     `json:"lease"`
+	Fixture string     `json:"fixture"`
+	Relays  []string   `json:"relays"` // empty: the built-in bootstrap list
+	Hosts   []hostJSON `json:"hosts"`
+}
+
+type hostJSON struct {
+	Name          string         `json:"name"`
+	SSH           string         `json:"ssh"`
+	Role          inventory.Role `json:"role"`
+	Network       string         `json:"network"`
+	ExpectBlocked []string       `json:"expect_blocked"`
+}
+
+func printInventoryJSON(w io.Writer, inv *inventory.Inventory) error {
+	out := inventoryJSON{
+		Name: inv.Name, Area: inv.Area, Lab: inv.Lab != nil,
+		Hold: inv.Run.Hold.String(), Observe: inv.Run.Observe.String(), Lease: inv.Run.Lease.String(),
+		Fixture: inv.Job.Fixture, Relays: notNil(inv.Relays), Hosts: []hostJSON{},
+	}
+	for _, h := range inv.Hosts {
+		out.Hosts = append(out.Hosts, hostJSON{h.Name, h.SSH, h.Role, h.Network, notNil(h.ExpectBlocked)})
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(out); err != nil {
+		return fmt.Errorf("print inventory: %w", err)
+	}
+	return nil
+}
+
+// notNil lets an empty list be [] in JSON, not null.
+func notNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worldcompute/wce2e/e2e/lab"
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+func newLabCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "the simulated internet",
+		Args: func(_ *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				return usageError(fmt.Errorf("unknown command %q of lab", a[0]))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newLabListCmd(), newLabUpCmd())
+	return cmd
+}
+
+func newLabListCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "the firewall profiles that a lab's networks may have",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return printProfilesJSON(cmd.OutOrStdout(), lab.Profiles())
+			}
+			return printProfiles(cmd.OutOrStdout(), lab.Profiles())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printProfiles(w io.Writer, profiles []lab.Profile) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, p := range profiles {
+		fmt.Fprintf(t, "%s\t%s\n", p.Name, p.Sentence)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print profiles: %w", err)
+	}
+	return nil
+}
+
+func printProfilesJSON(w io.Writer, profiles []lab.Profile) error {
+	type profile struct {
+		Name     string `json:"name"`
+		Sentence string `json:"sentence"`
+	}
+	out := []profile{}
+	for _, p := range profiles {
+		out = append(out, profile{p.Name, p.Sentence})
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(out); err != nil {
+		return fmt.Errorf("print profiles: %w", err)
+	}
+	return nil
+}
+
+func newLabUpCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "up INVENTORY",
+		Short: "bring an inventory's lab up, until Ctrl-C",
+		Long: `Bring the lab of an inventory up and keep it in the foreground. Its hosts are
+reached by any SSH client with the config that is printed. Ctrl-C ends the lab,
+and leaves nothing of it.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			inv, err := readInventory(a[0])
+			if err != nil {
+				return err
+			}
+			if inv.Lab == nil {
+				return usageError(fmt.Errorf("%s has no lab: its hosts are real", a[0]))
+			}
+			return labUp(cmd, inv, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func labUp(cmd *cobra.Command, inv *inventory.Inventory, asJSON bool) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program, which is what bystanders run: %w", err)
+	}
+	l, err := lab.Up(cmd.Context(), lab.Config{
+		Lab: inv.Lab, Binary: self, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
+	})
+	if err != nil {
+		return badInventory(err)
+	}
+	if err := printLab(cmd.OutOrStdout(), l, asJSON); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	select {
+	case <-cmd.Context().Done():
+		return l.Close()
+	case <-l.Done():
+		return errors.Join(errors.New("the lab ended by itself"), l.Close())
+	}
+}
+
+func printLab(w io.Writer, l *lab.Lab, asJSON bool) error {
+	if asJSON {
+		err := json.NewEncoder(w).Encode(struct {
+			SSHConfig string     `json:"ssh_config"`
+			Hosts     []lab.Host `json:"hosts"`
+		}{l.SSHConfig, l.Hosts})
+		if err != nil {
+			return fmt.Errorf("print the lab: %w", err)
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "HOST\tNETWORK\tPROFILE\tADDRESS\tSEEN AS")
+	login := ""
+	for _, h := range l.Hosts {
+		network := h.Network
+		if network == "" {
+			network = "-" // a bystander: nobody logs in
+		} else if login == "" {
+			login = h.Name
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", h.Name, network, h.Profile, h.Addr, h.Egress)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print the lab: %w", err)
+	}
+	fmt.Fprintf(w, "\nlog in: ssh -F %s %s\nCtrl-C ends the lab.\n", l.SSHConfig, login)
+	return nil
+}

@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/node/wire"
+	wasmfixtures "github.com/worldcompute/wce2e/wasm-fixtures"
+)
+
+// jobTimeout bounds one task, from the connection to the answer.
+const jobTimeout = 60 * time.Second
+
+// useCircuit dials the donor through its relay from the submitter, then sends it
+// a job that way.
+func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) {
+	now, ok := reservation(r.donor().node.said())
+	if !ok {
+		r.missed(r.donor().Name, "circuit dial", fmt.Errorf("the donor holds no reservation now"))
+		return
+	}
+	submitter := r.submitter()
+	result, err := r.dial(ctx, probe{from: submitter, purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: now.circuit})
+	switch {
+	case err != nil:
+		r.missed(submitter.Name, "circuit dial", err)
+	case result.Outcome != wire.OK:
+		r.talk.Note(fmt.Sprintf("circuit dial failed: %s: %s", result.Failure, result.Err))
+	default:
+		r.talk.Note(fmt.Sprintf("circuit dial: %s in %.0f ms", result.Path, result.MS))
+	}
+	job, err := r.sendJob(ctx, phase, now.circuit)
+	switch {
+	case err != nil:
+		r.missed(submitter.Name, "job", err)
+	case job.Status != "Succeeded":
+		r.talk.Note(fmt.Sprintf("job: %s %s", job.Status, job.Error))
+	default:
+		r.talk.Note(fmt.Sprintf("job: %s, %s, round trip %.1f ms", job.Status, job.Path, job.RoundTripMS))
+	}
+}
+
+// sendJob sends the inventory's fixture with a fresh nonce, so that no answer
+// can have been prepared.
+func (r *run) sendJob(ctx context.Context, phase evidence.Phase, to string) (wire.DispatchResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, jobTimeout+quickTimeout)
+	defer cancel()
+	var result wire.DispatchResult
+	fixture, err := wasmfixtures.Get(r.inv.Job.Fixture)
+	if err != nil {
+		return result, err
+	}
+	nonce := make([]byte, nonceSize)
+	rand.Read(nonce) // never fails, by its contract
+	task, err := fixture.Task(nonce)
+	if err != nil {
+		return result, err
+	}
+	h := r.submitter()
+	module, input := path.Join(h.dir(), "module.wasm"), path.Join(h.dir(), "input")
+	for name, content := range map[string][]byte{module: task.Module, input: task.Input} {
+		if err := h.remote.Upload(ctx, name, 0o600, bytes.NewReader(content)); err != nil {
+			return result, err
+		}
+	}
+	args := []string{"node", "dispatch", "--dir", h.dir(), "--to", to, "--path", string(wire.Relayed),
+		"--task-id", taskID(nonce), "--wasm", module, "--timeout", jobTimeout.String(), "--json"}
+	if len(task.Input) > 0 {
+		args = append(args, "--input", input)
+	}
+	res, err := h.exec(ctx, nil, args...)
+	if err != nil {
+		return result, err
+	}
+	if err := json.Unmarshal(res.Stdout, &result); err != nil {
+		return result, fmt.Errorf("node dispatch: exit %d: %s", res.Code, lastLine(res.Stderr))
+	}
+	result.OutputSHA256 = sum(result.Output) // ours, not what the node says of it
+	result.Output = nil
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return result, err
+	}
+	return result, r.note(evidence.JobDone, h.Name, evidence.Job{
+		Phase: phase, Fixture: fixture.Name, Nonce: hex.EncodeToString(nonce),
+		ModuleSHA256: sum(task.Module), InputSHA256: sum(task.Input), ExpectedSHA256: sum(task.Expected), Result: raw,
+	})
+}
+
+// nonceSize makes a nonce that will not be met twice.
+const nonceSize = 32
+
+// taskID names the task of a nonce, so that both ends' records carry the nonce.
+func TaskID(nonce []byte) string { return "wce2e-" + hex.EncodeToString(nonce) }
+
+func sum(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}

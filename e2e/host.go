@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/worldcompute/wce2e/e2e/remote"
+	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+// host is one machine of the run.
+type host struct {
+	inventory.Host
+	run    *run
+	log    *slog.Logger
+	remote remote.Remote // nil until connected
+	bin    string        // the binary there; empty until deployed
+	node   *node         // nil until started
+
+	deployed evidence.Deployment // zero until deployed
+	facts    evidence.Facts      // zero until the preflight
+}
+
+const (
+	connectTimeout = 30 * time.Second // TCP, SSH handshake, authentication, over the slowest line we know
+	deployTimeout  = 10 * time.Minute // 40 MB over a slow uplink
+	quickTimeout   = 30 * time.Second // a command that only looks
+	// neededMB is what a host must have free: the binary twice while it is being
+	// replaced, events and logs.
+	neededMB = 200
+)
+
+// baseDir holds all of ours on a host, below the login's home.
+func (h *host) baseDir() string { return path.Join(h.remote.Home(), ".wce2e") }
+
+// dir holds what the node of this run leaves there.
+func (h *host) dir() string { return path.Join(h.baseDir(), "runs", h.run.id) }
+
+func (h *host) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	rm, err := h.run.cfg.Dial(ctx, h.Host)
+	if err != nil {
+		return err
+	}
+	h.remote = rm
+	return h.run.note(evidence.HostUp, h.Name, evidence.Connected{Target: alias(h.SSH), HostKey: rm.HostKey()})
+}
+
+// alias is an SSH target without its user.
+func alias(target string) string {
+	_, after, found := strings.Cut(target, "@")
+	if found {
+		return after
+	}
+	return target
+}
+
+// deploy puts the release binary on the host, unless it has it.
+func (h *host) deploy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deployTimeout)
+	defer cancel()
+	goos, goarch, err := remote.PlatformOf(ctx, h.remote)
+	if err != nil {
+		return err
+	}
+	local, sum, err := h.run.cfg.Binary(ctx, goos, goarch)
+	if err != nil {
+		return err
+	}
+	free, err := remote.FreeSpace(ctx, h.remote, h.remote.Home())
+	if err != nil {
+		return err
+	}
+	if free>>20 < neededMB {
+		return fmt.Errorf("%d MB free in %s, %d MB needed", free>>20, h.remote.Home(), neededMB)
+	}
+	h.bin = path.Join(h.baseDir(), "bin", sum, "wce2e")
+	uploaded, err := h.upload(ctx, local, sum)
+	if err != nil {
+		return err
+	}
+	h.deployed = evidence.Deployment{Path: h.tilde(h.bin), SHA256: sum, Platform: goos + "/" + goarch, Uploaded: uploaded}
+	return h.run.note(evidence.Deployed, h.Name, h.deployed)
+}
+
+// upload sends the binary where the host does not have it, and makes the host
+// say what it then has.
+func (h *host) upload(ctx context.Context, local, sum string) (uploaded bool, err error) {
+	if got, err := h.binarySum(ctx); err == nil && got == sum {
+		return false, nil
+	}
+	f, err := os.Open(local)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := h.remote.Upload(ctx, h.bin, 0o755, f); err != nil {
+		return false, err
+	}
+	got, err := h.binarySum(ctx)
+	if err != nil {
+		return true, fmt.Errorf("the binary does not run there: %w", err)
+	}
+	if got != sum {
+		return true, fmt.Errorf("%s arrived with SHA-256 %s instead of %s", h.bin, got, sum)
+	}
+	return true, nil
+}
+
+// binarySum asks the deployed binary for its own hash, which proves both that
+// it is whole and that it runs.
+func (h *host) binarySum(ctx context.Context) (string, error) {
+	var file evidence.LogFile
+	if err := h.ask(ctx, &file, "host", "hash", h.bin); err != nil {
+		return "", err
+	}
+	return file.SHA256, nil
+}
+
+// preflight looks at the machine before anything of ours runs on it.
+func (h *host) preflight(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
+	if err := h.ask(ctx, &h.facts, "host", "facts", "--dir", h.baseDir()); err != nil {
+		return err
+	}
+	offset, within, err := h.clockOffset(ctx)
+	if err != nil {
+		return err
+	}
+	h.facts.ClockOffsetMS, h.facts.ClockErrorMS = ms(offset), ms(within)
+	if err := h.run.note(evidence.HostFacts, h.Name, h.facts); err != nil {
+		return err
+	}
+	return h.noteLeftovers(ctx, "before")
+}
+
+// clockOffset compares the host's clock with ours, by the quickest of a few
+// questions (RFC 5905's rule: the sample of least delay is the best one).
+func (h *host) clockOffset(ctx context.Context) (offset, within time.Duration, err error) {
+	for range clockSamples {
+		var there time.Time
+		asked := time.Now()
+		if err := h.ask(ctx, &there, "host", "clock"); err != nil {
+			return 0, 0, err
+		}
+		half := time.Since(asked) / 2
+		if within == 0 || half < within {
+			offset, within = there.Sub(asked.Add(half)), half
+		}
+	}
+	return offset, within, nil
+}
+
+const clockSamples = 3
+
+func (h *host) noteLeftovers(ctx context.Context, when string) error {
+	var left evidence.Leftovers
+	if err := h.ask(ctx, &left, "host", "leftovers", "--dir", h.baseDir()); err != nil {
+		return err
+	}
+	left.When = when
+	left.Allowed = []string{h.tilde(h.bin)}
+	if when == "before" && len(left.Processes) > 0 {
+		h.run.talk.Note(fmt.Sprintf("%s: still running from an earlier run: %s", h.Name, strings.Join(left.Processes, ", ")))
+	}
+	return h.run.note(evidence.Residue, h.Name, left)
+}
+
+// ask runs the deployed binary and decodes the JSON it prints into answer, which
+// may be nil.
+func (h *host) ask(ctx context.Context, answer any, args ...string) error {
+	res, err := h.exec(ctx, nil, args...)
+	if err != nil {
+		return err
+	}
+	if res.Code != 0 {
+		return fmt.Errorf("%s: exit %d: %s", args[0]+" "+args[1], res.Code, lastLine(res.Stderr))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(res.Stdout, answer); err != nil {
+		return fmt.Errorf("%s: its answer: %w", strings.Join(args[:2], " "), err)
+	}
+	return nil
+}
+
+// exec runs the deployed binary.
+func (h *host) exec(ctx context.Context, stdin io.Reader, args ...string) (remote.Result, error) {
+	if h.bin == "" {
+		return remote.Result{}, errors.New("nothing is deployed there")
+	}
+	return h.remote.Exec(ctx, append([]string{h.bin}, args...), stdin)
+}
+
+// readJSON decodes a small file of the node's directory; found is false when
+// the file is not there.
+func (h *host) readJSON(ctx context.Context, name string, v any) (found bool, err error) {
+	b, err := h.remote.ReadFrom(ctx, path.Join(h.dir(), name), 0, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return true, nil
+}
+
+// tilde writes a path of the host without its home.
+func (h *host) tilde(p string) string {
+	if rest, ok := strings.CutPrefix(p, h.remote.Home()+"/"); ok {
+		return "~/" + rest
+	}
+	return p
+}
+
+func lastLine(b []byte) string {
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	return string(lines[len(lines)-1])
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,234 @@
+//go:build linux
+
+package lab
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pkg/sftp"
+)
+
+// order is what a test asks an agent on a host to do with its network.
+type order struct {
+	Do      string // listen, dial, accept, read, write, close
+	Network string
+	Addr    string
+	From    string // dial: local address
+	ID      int    // of a socket
+	Data    []byte
+	Timeout time.Duration
+}
+
+type answer struct {
+	ID     int
+	Local  string
+	Remote string
+	Data   []byte
+	Took   time.Duration
+	Err    string
+}
+
+// hand is a test's hand on a host's network: this program, running there.
+type hand struct {
+	t    testing.TB
+	name string
+	mu   sync.Mutex // guards the fields below: one order at a time
+	in   *json.Encoder
+	out  *json.Decoder
+}
+
+const agentPath = "agent"
+
+// hand uploads this program to a host, starts it as an agent, and returns a
+// hand on it.
+func (l *Lab) hand(t testing.TB, host string) *hand {
+	t.Helper()
+	c := l.login(t, host)
+	files, err := sftp.NewClient(c, sftp.UseConcurrentWrites(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	from, err := os.Open(ownBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := files.Create(agentPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.ReadFromWithConcurrency(from, 64); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(to.Chmod(0o700), to.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err1 := s.StdinPipe()
+	out, err2 := s.StdoutPipe()
+	s.Stderr = t.Output()
+	if err := errors.Join(err1, err2, s.Start("exec ./"+agentPath+" agent")); err != nil {
+		t.Fatal(err)
+	}
+	return &hand{t: t, name: host, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
+}
+
+func (h *hand) ask(o order) answer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var a answer
+	if err := errors.Join(h.in.Encode(o), h.out.Decode(&a)); err != nil {
+		h.t.Fatalf("agent on %s: %v", h.name, err)
+	}
+	return a
+}
+
+func (h *hand) do(o order) answer {
+	h.t.Helper()
+	a := h.ask(o)
+	if a.Err != "" {
+		h.t.Fatalf("%s on %s: %s", o.Do, h.name, a.Err)
+	}
+	return a
+}
+
+// agent serves orders from stdin until its end.
+func agent() error {
+	orders, answers := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	sockets := []io.Closer{}
+	for {
+		var o order
+		if err := orders.Decode(&o); err != nil {
+			return nil
+		}
+		var a answer
+		start := time.Now()
+		if err := o.serve(&a, &sockets); err != nil {
+			a.Err = err.Error()
+		}
+		a.Took = time.Since(start)
+		if err := answers.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+func (o order) serve(a *answer, sockets *[]io.Closer) error {
+	keep := func(c io.Closer, err error) error {
+		if err == nil {
+			a.ID = len(*sockets)
+			*sockets = append(*sockets, c)
+		}
+		return err
+	}
+	deadline := time.Now().Add(o.Timeout)
+	switch o.Do {
+	case "listen":
+		if strings.HasPrefix(o.Network, "udp") {
+			c, err := net.ListenPacket(o.Network, o.Addr)
+			return keep(c, err)
+		}
+		l, err := net.Listen(o.Network, o.Addr)
+		return keep(l, err)
+	case "dial":
+		d := net.Dialer{Timeout: o.Timeout}
+		if o.From != "" {
+			from, err := net.ResolveTCPAddr("tcp4", o.From)
+			if err != nil {
+				return err
+			}
+			d.LocalAddr = from
+		}
+		c, err := d.Dial(o.Network, o.Addr)
+		if err == nil {
+			a.Local, a.Remote = c.LocalAddr().String(), c.RemoteAddr().String()
+		}
+		return keep(c, err)
+	case "accept":
+		l := (*sockets)[o.ID].(*net.TCPListener)
+		l.SetDeadline(deadline)
+		c, err := l.Accept()
+		if err == nil {
+			a.Local, a.Remote = c.LocalAddr().String(), c.RemoteAddr().String()
+		}
+		return keep(c, err)
+	case "write":
+		if c, ok := (*sockets)[o.ID].(net.PacketConn); ok && o.Addr != "" {
+			to, err := net.ResolveUDPAddr("udp4", o.Addr)
+			if err != nil {
+				return err
+			}
+			_, err = c.WriteTo(o.Data, to)
+			return err
+		}
+		_, err := (*sockets)[o.ID].(net.Conn).Write(o.Data)
+		return err
+	case "read":
+		buf := make([]byte, 64<<10)
+		if c, ok := (*sockets)[o.ID].(net.PacketConn); ok {
+			c.SetReadDeadline(deadline)
+			n, from, err := c.ReadFrom(buf)
+			if err == nil && from != nil {
+				a.Remote = from.String()
+			}
+			a.Data = buf[:n]
+			return err
+		}
+		c := (*sockets)[o.ID].(net.Conn)
+		c.SetReadDeadline(deadline)
+		n, err := c.Read(buf)
+		a.Data = buf[:n]
+		return err
+	case "close":
+		return (*sockets)[o.ID].Close()
+	case "sink": // read a stream to its end, and say how much it was
+		c := (*sockets)[o.ID].(net.Conn)
+		n, err := io.Copy(io.Discard, c)
+		a.Data = fmt.Append(nil, n)
+		return err
+	case "pour": // write for the timeout, then close
+		c := (*sockets)[o.ID].(net.Conn)
+		buf := make([]byte, 256<<10)
+		for time.Now().Before(deadline) {
+			if _, err := c.Write(buf); err != nil {
+				return err
+			}
+		}
+		return c.Close()
+	}
+	return fmt.Errorf("unknown order %q", o.Do)
+}
+
+// standIn plays the node that bystanders run: it has an identity and listens.
+func standIn(args []string) error {
+	if args[0] == "id" {
+		name, err := os.Hostname()
+		fmt.Println("StandIn-" + name)
+		return err
+	}
+	l, err := net.Listen("tcp4", ":4001")
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+}

@@ -1,0 +1,141 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+)
+
+// dnsTTL is short, in seconds: a lab's names may change while it runs.
+const dnsTTL = 60
+
+// zone is the lab's own DNS: hosts with public addresses, and the bystanders as
+// _dnsaddr.bootstrap. There is no other zone in this internet, so every other
+// name is answered at once, with "no such name".
+type zone struct {
+	origin string // fully qualified, lower case
+
+	mu      sync.RWMutex // guards the field below
+	records map[string][]dns.RR
+}
+
+func newZone(p plan) *zone {
+	z := &zone{origin: dns.Fqdn(p.Zone), records: map[string][]dns.RR{}}
+	z.records[z.origin] = nil
+	for _, m := range p.Machines {
+		if m.Site < 0 {
+			z.addA(m.Name, m.Addr.Addr())
+		}
+	}
+	return z
+}
+
+func (z *zone) addA(host string, addr netip.Addr) {
+	name := strings.ToLower(host) + "." + z.origin
+	z.add(&dns.A{Hdr: header(name, dns.TypeA), A: addr.AsSlice()})
+}
+
+// addDNSAddr publishes a multiaddr below _dnsaddr.<name>.<zone>, as /dnsaddr
+// addresses are resolved.
+func (z *zone) addDNSAddr(name, multiaddr string) {
+	z.add(&dns.TXT{Hdr: header("_dnsaddr."+name+"."+z.origin, dns.TypeTXT), Txt: []string{"dnsaddr=" + multiaddr}})
+}
+
+func (z *zone) add(rr dns.RR) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.records[rr.Header().Name] = append(z.records[rr.Header().Name], rr)
+}
+
+func header(name string, kind uint16) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: dnsTTL}
+}
+
+// ServeDNS implements dns.Handler.
+func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	a := new(dns.Msg)
+	a.SetReply(q)
+	a.Authoritative, a.RecursionAvailable = true, true
+	if len(q.Question) != 1 {
+		a.Rcode = dns.RcodeFormatError
+	} else {
+		z.answer(a, q.Question[0])
+	}
+	if o := q.IsEdns0(); o != nil {
+		a.SetEdns0(o.UDPSize(), false)
+	}
+	if w.RemoteAddr().Network() == "udp" {
+		a.Truncate(udpSize(q))
+	}
+	_ = w.WriteMsg(a) // whoever asked asks again
+}
+
+func (z *zone) answer(a *dns.Msg, q dns.Question) {
+	name := strings.ToLower(q.Name)
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	records, exists := z.records[name]
+	for _, rr := range records {
+		if q.Qtype == rr.Header().Rrtype || q.Qtype == dns.TypeANY {
+			a.Answer = append(a.Answer, rr)
+		}
+	}
+	if len(a.Answer) > 0 {
+		return
+	}
+	if !exists && !z.hasBelow(name) {
+		a.Rcode = dns.RcodeNameError
+	}
+	if dns.IsSubDomain(z.origin, name) {
+		a.Ns = []dns.RR{z.soa()}
+	}
+}
+
+// hasBelow tells whether name exists because a longer name ends in it.
+func (z *zone) hasBelow(name string) bool {
+	for n := range z.records {
+		if strings.HasSuffix(n, "."+name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (z *zone) soa() dns.RR {
+	return &dns.SOA{Hdr: header(z.origin, dns.TypeSOA), Ns: "ns." + z.origin, Mbox: "hostmaster." + z.origin,
+		Serial: 1, Refresh: dnsTTL, Retry: dnsTTL, Expire: dnsTTL, Minttl: dnsTTL}
+}
+
+func udpSize(q *dns.Msg) int {
+	if o := q.IsEdns0(); o != nil {
+		return int(o.UDPSize())
+	}
+	return dns.MinMsgSize
+}
+
+// serve answers on port 53 of addr inside ns, over UDP and TCP, until fail.
+func (z *zone) serve(ns netNS, addr netip.Addr, fail func(error)) error {
+	var udp net.PacketConn
+	var tcp net.Listener
+	err := ns.do(func() (err error) {
+		at := netip.AddrPortFrom(addr, 53).String()
+		if udp, err = net.ListenPacket("udp4", at); err != nil {
+			return err
+		}
+		tcp, err = net.Listen("tcp4", at)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("serve DNS on %s: %w", addr, err)
+	}
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}} {
+		go func() { fail(fmt.Errorf("serve DNS on %s: %w", addr, s.ActivateAndServe())) }()
+	}
+	return nil
+}

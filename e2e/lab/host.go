@@ -1,0 +1,89 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostOrders is all that a host is told.
+type hostOrders struct {
+	Root       string // where to mount its root
+	Zone       string
+	Binary     string // of a bystander
+	Authorized string
+	Machine    machine
+}
+
+func (p plan) ordersFor(m machine) hostOrders {
+	o := hostOrders{Root: p.rootDir(), Zone: p.Zone, Authorized: p.Authorized, Machine: m}
+	if m.Bystander {
+		o.Binary = p.Binary
+	}
+	return o
+}
+
+// runHost is PID 1 of a host: it makes the host's file system, then serves SSH,
+// or runs a bystander, until lab init goes.
+func runHost() error {
+	survivePipes()
+	var o hostOrders
+	gone, err := orders(&o)
+	if err != nil {
+		return confess(err)
+	}
+	go func() {
+		<-gone
+		os.Exit(0)
+	}()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", o.Machine.Name)
+	if err := becomeHost(o); err != nil {
+		return confess(err)
+	}
+	if err := o.serve(newReaper(), log); err != nil {
+		_ = say(status{Err: err.Error()}) // no missing namespace, whatever it was
+		return err
+	}
+	return nil
+}
+
+func becomeHost(o hostOrders) error {
+	if err := unix.Sethostname([]byte(o.Machine.Name)); err != nil {
+		return fmt.Errorf("set the host name: %w", err)
+	}
+	if err := makeRoot(o); err != nil {
+		return fmt.Errorf("make the root file system: %w", err)
+	}
+	os.Clearenv()
+	for _, v := range environment() {
+		name, value, _ := strings.Cut(v, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return os.Chdir(home)
+}
+
+func (o hostOrders) serve(r *reaper, log *slog.Logger) error {
+	if o.Machine.Bystander {
+		return o.standBy(r, log)
+	}
+	l, err := net.FileListener(os.NewFile(fdSSH, "ssh"))
+	if err != nil {
+		return fmt.Errorf("take over the SSH socket: %w", err)
+	}
+	s, err := newSSHServer(o, r, log)
+	if err != nil {
+		return err
+	}
+	if err := say(status{Ready: true}); err != nil {
+		return err
+	}
+	return s.serve(l)
+}

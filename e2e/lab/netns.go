@@ -1,0 +1,103 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// netNS is a network namespace, kept alive by its descriptor. It is never
+// closed by name: it goes when lab init and the processes in it are gone.
+type netNS struct{ fd int }
+
+// newNetNS makes an empty namespace with loopback up and IPv6 off.
+func newNetNS() (netNS, error) {
+	ns := netNS{fd: -1}
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open the new network namespace: %w", err)
+		}
+		ns.fd = fd
+		return baseSysctls()
+	})
+	if err != nil {
+		return netNS{}, err
+	}
+	return ns, ns.edit(func(h *netlink.Handle) error { return setUp(h, "lo") })
+}
+
+// ownNetNS is that of lab init itself. It asks by thread: the process's first
+// thread may be one that onThread sent elsewhere.
+func ownNetNS() (netNS, error) {
+	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return netNS{}, fmt.Errorf("open lab init's network namespace: %w", err)
+	}
+	return netNS{fd: fd}, nil
+}
+
+// baseSysctls apply to the namespace of the calling thread. A new namespace
+// inherits the machine's own settings, so nothing is left to them. IPv6 is off:
+// the lab routes IPv4 only, and nodes shall not announce link-local addresses.
+func baseSysctls() error {
+	return sysctls(map[string]string{
+		"net/ipv6/conf/all/disable_ipv6":     "1",
+		"net/ipv6/conf/default/disable_ipv6": "1",
+		"net/ipv4/conf/all/rp_filter":        "1",
+		"net/ipv4/conf/default/rp_filter":    "1",
+		"net/ipv4/ip_forward":                "0",
+		"net/ipv4/ping_group_range":          "0 0",
+	})
+}
+
+// sysctls sets what exists; a kernel without IPv6 has no switch to turn it off.
+func sysctls(values map[string]string) error {
+	for name, v := range values {
+		err := os.WriteFile("/proc/sys/"+name, []byte(v), 0)
+		if err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("set sysctl %s to %s: %w", name, v, err)
+		}
+	}
+	return nil
+}
+
+// do runs f on a thread inside ns. Goroutines that f starts are outside it.
+func (ns netNS) do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(ns.fd, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// edit runs f with a netlink socket into ns.
+func (ns netNS) edit(f func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.fd), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	return f(h)
+}
+
+// onThread runs f on a thread that ends with it, so that whatever f does to its
+// thread's namespaces touches no other goroutine.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- f()
+	}()
+	return <-done
+}

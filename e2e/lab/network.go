@@ -1,0 +1,242 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+)
+
+// network is the lab's links, routers and wires, as lab init holds them.
+type network struct {
+	plan  plan
+	wires []*wire
+	core  netNS
+	sites []netNS // the routers, as in plan.Sites
+	hosts []netNS // as in plan.Machines
+	links int     // access links so far
+	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+}
+
+const eth0 = "eth0"
+
+// newNetwork makes all namespaces, empty. It is apart from connect so that
+// hosts can boot while their links are laid.
+func newNetwork(p plan) (*network, error) {
+	self, err := ownNetNS()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{plan: p, self: self}
+	var errs []error
+	make := func() netNS {
+		ns, err := newNetNS()
+		errs = append(errs, err)
+		return ns
+	}
+	n.core = make()
+	for range p.Sites {
+		n.sites = append(n.sites, make())
+	}
+	for range p.Machines {
+		n.hosts = append(n.hosts, make())
+	}
+	return n, errors.Join(errs...)
+}
+
+// connect lays every link and sets every rule.
+func (n *network) connect() error {
+	if err := n.buildCore(); err != nil {
+		return fmt.Errorf("build the core: %w", err)
+	}
+	for i := range n.plan.Sites {
+		if err := n.buildSite(i); err != nil {
+			return fmt.Errorf("build network %s: %w", n.plan.Sites[i].Name, err)
+		}
+	}
+	for i := range n.plan.Machines {
+		if err := n.plugIn(i); err != nil {
+			return fmt.Errorf("connect host %s: %w", n.plan.Machines[i].Name, err)
+		}
+	}
+	return nil
+}
+
+func (n *network) buildCore() error {
+	if err := n.core.do(forwarding); err != nil {
+		return err
+	}
+	return n.core.edit(func(h *netlink.Handle) error {
+		return addAddr(h, "lo", netip.PrefixFrom(resolver, 32))
+	})
+}
+
+func forwarding() error { return sysctls(map[string]string{"net/ipv4/ip_forward": "1"}) }
+
+func (n *network) buildSite(i int) error {
+	s, router := n.plan.Sites[i], n.sites[i]
+	if err := n.accessLink(router, wan, s.Access); err != nil {
+		return err
+	}
+	if err := router.do(forwarding); err != nil {
+		return err
+	}
+	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN) }); err != nil {
+		return err
+	}
+	prof, _ := profileNamed(s.Profile)
+	return prof.install(router)
+}
+
+// install sets the profile's rules in a router's namespace.
+func (p Profile) install(router netNS) error {
+	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	f := newFirewall(conn)
+	for _, r := range p.rules {
+		r(f)
+	}
+	if err := f.finish(); err != nil {
+		return fmt.Errorf("set the firewall rules of profile %s over netlink: %w", p.Name, err)
+	}
+	return nil
+}
+
+// plugIn gives host i its eth0: to the core over a wire, or to its site's bridge.
+func (n *network) plugIn(i int) error {
+	m, ns := n.plan.Machines[i], n.hosts[i]
+	if m.Site < 0 {
+		return n.accessLink(ns, eth0, m.Access)
+	}
+	router := n.sites[m.Site]
+	port := fmt.Sprintf("host%d", i)
+	if err := addVeth(ns, eth0, router, port); err != nil {
+		return err
+	}
+	err := router.edit(func(h *netlink.Handle) error {
+		bridge, err := h.LinkByName(lan)
+		if err != nil {
+			return fmt.Errorf("find the bridge: %w", err)
+		}
+		l, err := h.LinkByName(port)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", port, err)
+		}
+		if err := h.LinkSetMaster(l, bridge); err != nil {
+			return fmt.Errorf("plug %s into the bridge: %w", port, err)
+		}
+		return setUp(h, port)
+	})
+	if err != nil {
+		return err
+	}
+	return ns.edit(func(h *netlink.Handle) error { return configure(h, eth0, m.Addr, m.Gateway) })
+}
+
+// accessLink lays a link between a namespace and the core, with a wire in the
+// middle: near --veth-- wire --veth-- core.
+func (n *network) accessLink(near netNS, name string, a access) error {
+	i := n.links
+	n.links++
+	here, there := fmt.Sprintf("near%d", i), fmt.Sprintf("far%d", i)
+	core := fmt.Sprintf("link%d", i)
+	if err := addVeth(near, name, n.self, here); err != nil {
+		return err
+	}
+	if err := addVeth(n.core, core, n.self, there); err != nil {
+		return err
+	}
+	if err := n.self.edit(func(h *netlink.Handle) error { return errors.Join(setUp(h, here), setUp(h, there)) }); err != nil {
+		return err
+	}
+	err := n.core.edit(func(h *netlink.Handle) error {
+		return configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{})
+	})
+	if err != nil {
+		return err
+	}
+	err = near.edit(func(h *netlink.Handle) error {
+		return configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core)
+	})
+	if err != nil {
+		return err
+	}
+	w, err := newWire(here, there, n.plan.Latency)
+	if err != nil {
+		return err
+	}
+	n.wires = append(n.wires, w)
+	return nil
+}
+
+// addVeth makes a pair of interfaces with one end in each namespace.
+func addVeth(a netNS, nameA string, b netNS, nameB string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = nameA
+	attrs.Namespace = netlink.NsFd(a.fd)
+	if !wireCarriesUDPSegments() {
+		attrs.GSOMaxSegs = 1
+	}
+	v := &netlink.Veth{LinkAttrs: attrs, PeerName: nameB, PeerNamespace: netlink.NsFd(b.fd)}
+	if err := netlink.LinkAdd(v); err != nil {
+		return fmt.Errorf("make veth %s - %s: %w", nameA, nameB, err)
+	}
+	return nil
+}
+
+func addBridge(h *netlink.Handle, name string, addr netip.Prefix) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return fmt.Errorf("make bridge %s: %w", name, err)
+	}
+	return configure(h, name, addr, netip.Addr{})
+}
+
+// configure gives an interface its address, and the namespace its way out if
+// there is one.
+func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
+	if err := addAddr(h, name, addr); err != nil {
+		return err
+	}
+	if err := setUp(h, name); err != nil {
+		return err
+	}
+	if !gateway.IsValid() {
+		return nil
+	}
+	if err := h.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()}); err != nil {
+		return fmt.Errorf("route everything through %s: %w", gateway, err)
+	}
+	return nil
+}
+
+func addAddr(h *netlink.Handle, name string, addr netip.Prefix) error {
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	mask := &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), addr.Addr().BitLen())}
+	if err := h.AddrAdd(l, &netlink.Addr{IPNet: mask}); err != nil {
+		return fmt.Errorf("give %s the address %s: %w", name, addr, err)
+	}
+	return nil
+}
+
+func setUp(h *netlink.Handle, name string) error {
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	if err := h.LinkSetUp(l); err != nil {
+		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+//go:build linux
+
+package lab
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+const (
+	defaultZone = "mesh.wce2e.net"
+	bystander   = "bystander"     // with a number behind it, a bystander's name
+	maxLinks    = 240             // access links that the address plan has room for
+	maxLatency  = 5 * time.Second // beyond it every handshake times out, and the lab with it
+)
+
+// firstOctets are where public addresses come from: ordinary unicast space that
+// go-libp2p's manet.IsPublicAddr accepts. Neighbours in the list are different
+// /8s, so that two sites are told apart at a glance and by any subnet limit.
+var firstOctets = []byte{45, 11, 62, 80, 91, 109, 77, 2}
+
+// resolver answers hosts that have no router of their own; it stands on the core.
+var resolver = netip.AddrFrom4([4]byte{9, 53, 53, 53})
+
+// plan is a lab worked out to the last address. It is what lab init is told.
+type plan struct {
+	Dir        string
+	Latency    time.Duration
+	Zone       string
+	Binary     string
+	Authorized string // the client's public key, as a line of authorized_keys
+	Sites      []site
+	Machines   []machine
+}
+
+// access is a link to the core, a /30.
+type access struct{ Addr, Core netip.Addr }
+
+// site is a network behind a router.
+type site struct {
+	Name    string
+	Profile string
+	Access  access
+	LAN     netip.Prefix // the router's own address in it
+}
+
+// machine is a host. One without a site has an access link of its own.
+type machine struct {
+	Name      string
+	Network   string
+	Profile   string
+	Site      int // index into plan.Sites; -1: none
+	Access    access
+	Addr      netip.Prefix // of eth0
+	Gateway   netip.Addr
+	Resolver  netip.Addr
+	Bystander bool
+	HostKey   string // private, PEM; empty for a bystander
+}
+
+// Check reports every mistake in l that only this package can see, such as an
+// unknown profile, as inventory.Problems. It touches nothing.
+func Check(l *inventory.Lab) error {
+	var ps inventory.Problems
+	bad := func(line int, path, hint, format string, args ...any) {
+		p := l.Problem(line, path, fmt.Sprintf(format, args...))
+		p.Hint = hint
+		ps = append(ps, p)
+	}
+	if l.Latency < 0 || l.Latency > maxLatency {
+		bad(l.Line, "lab.latency", "", "%s is not between 0s and %s", l.Latency, maxLatency)
+	}
+	if why := badZone(cmp.Or(l.Zone, defaultZone)); why != "" {
+		bad(l.Line, "lab.zone", "", "%s", why)
+	}
+	known := map[string]bool{}
+	for _, n := range l.Networks {
+		known[n.Name] = true
+		if _, ok := profileNamed(n.Profile); !ok {
+			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", "), "unknown profile %q", n.Profile)
+		}
+	}
+	seen := map[string]bool{}
+	for _, h := range l.Hosts {
+		path := "lab.hosts." + h.Name
+		switch {
+		case !hostName.MatchString(h.Name):
+			bad(h.Line, path, "", "%q cannot be a host name: letters, digits and inner - only, at most 32", h.Name)
+		case strings.HasPrefix(h.Name, bystander):
+			bad(h.Line, path, "", "names that begin with %s are the bystanders' own", bystander)
+		case seen[h.Name]:
+			bad(h.Line, path, "", "a second host of this name")
+		case !known[h.Network]:
+			bad(h.Line, path, "", "there is no network %q", h.Network)
+		}
+		seen[h.Name] = true
+	}
+	if links := len(l.Networks) + len(l.Hosts) + l.Bystanders; l.Bystanders < 0 || links > maxLinks {
+		bad(l.Line, "lab", "", "%d networks, hosts and bystanders: the lab has addresses for %d", links, maxLinks)
+	}
+	return ps.Err()
+}
+
+var (
+	hostName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?$`)
+	zoneName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$`)
+)
+
+// privateZones are names that libp2p takes for private, and so does not dial.
+var privateZones = []string{"test", "local", "home.arpa", "localhost", "invalid"}
+
+func badZone(zone string) string {
+	if !zoneName.MatchString(zone) {
+		return fmt.Sprintf("%q is no DNS name of at least two labels in lower case", zone)
+	}
+	for _, p := range privateZones {
+		if strings.HasSuffix(zone, "."+p) {
+			return fmt.Sprintf("names below .%s are private to libp2p", p)
+		}
+	}
+	return ""
+}
+
+// newPlan gives every link and host its addresses. l has passed Check.
+func newPlan(l *inventory.Lab) plan {
+	p := plan{Latency: l.Latency, Zone: cmp.Or(l.Zone, defaultZone)}
+	links := 0
+	link := func() access { links++; return nthAccess(links - 1) }
+	siteOf := map[string]int{}
+	profileOf := map[string]string{}
+	for _, n := range l.Networks {
+		profileOf[n.Name] = n.Profile
+		siteOf[n.Name] = -1
+		if prof, _ := profileNamed(n.Profile); !prof.public {
+			siteOf[n.Name] = len(p.Sites)
+			p.Sites = append(p.Sites, site{Name: n.Name, Profile: n.Profile, Access: link(), LAN: nthLAN(len(p.Sites))})
+		}
+	}
+	inside := make([]int, len(p.Sites))
+	for _, h := range l.Hosts {
+		m := machine{Name: h.Name, Network: h.Network, Profile: profileOf[h.Network], Site: siteOf[h.Network]}
+		if m.Site < 0 {
+			m.attach(link())
+		} else {
+			inside[m.Site]++
+			m.behind(p.Sites[m.Site], inside[m.Site])
+		}
+		p.Machines = append(p.Machines, m)
+	}
+	for i := range l.Bystanders {
+		m := machine{Name: fmt.Sprintf("%s%d", bystander, i+1), Site: -1, Profile: open, Bystander: true}
+		m.attach(link())
+		p.Machines = append(p.Machines, m)
+	}
+	return p
+}
+
+// nthAccess is the i-th /30 of the core: x.y.0.2 outside, x.y.0.1 on the core.
+func nthAccess(i int) access {
+	x, y := firstOctets[i%len(firstOctets)], byte(10+i/len(firstOctets))
+	return access{Addr: netip.AddrFrom4([4]byte{x, y, 0, 2}), Core: netip.AddrFrom4([4]byte{x, y, 0, 1})}
+}
+
+// nthLAN is the router's address in the i-th private network.
+func nthLAN(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 + i), 1}), 24)
+}
+
+const accessBits = 30
+
+func (m *machine) attach(a access) {
+	m.Access = a
+	m.Addr = netip.PrefixFrom(a.Addr, accessBits)
+	m.Gateway, m.Resolver = a.Core, resolver
+}
+
+func (m *machine) behind(s site, nth int) {
+	lan := s.LAN.Addr().As4()
+	lan[3] += byte(nth)
+	m.Addr = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits())
+	m.Gateway, m.Resolver = s.LAN.Addr(), s.LAN.Addr()
+}
+
+// hosts tells the caller what was built.
+func (p plan) hosts() []Host {
+	out := make([]Host, len(p.Machines))
+	for i, m := range p.Machines {
+		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Egress: p.egress(m)}
+	}
+	return out
+}
+
+func (p plan) egress(m machine) netip.Addr {
+	if m.Site < 0 {
+		return m.Addr.Addr()
+	}
+	return p.Sites[m.Site].Access.Addr
+}
+
+// reachable lists the machines that the suite logs in to.
+func (p plan) reachable() []machine {
+	return slices.DeleteFunc(slices.Clone(p.Machines), func(m machine) bool { return m.Bystander })
+}

@@ -1,0 +1,46 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"os"
+)
+
+// How a process of the lab knows itself: the first two by argv[0], the third by
+// its first argument, since OpenSSH starts it from a command line.
+const (
+	initName    = "wce2e-lab-init"
+	hostName0   = "wce2e-lab-host"
+	connectWord = "wce2e-lab-connect"
+)
+
+// Descriptors that every process of the lab is born with.
+const (
+	fdOrders = 3 // a JSON document; then the end of file is the end of the process
+	fdStatus = 4 // JSON lines back
+	fdSSH    = 5 // of a host: the listening unix socket
+)
+
+// Reexec turns this process into the part of a lab that it was started as, and
+// then never returns. In every other process it returns at once. It must be the
+// first statement of main, and of TestMain in packages that bring a lab up: the
+// lab is made of processes that run the same program again.
+func Reexec() {
+	switch {
+	case os.Args[0] == initName:
+		os.Exit(exitOf(runInit()))
+	case os.Args[0] == hostName0:
+		os.Exit(exitOf(runHost()))
+	case len(os.Args) == 3 && os.Args[1] == connectWord:
+		os.Exit(exitOf(connect(os.Args[2], os.Stdin, os.Stdout)))
+	}
+}
+
+func exitOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}

@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/worldcompute/wce2e/e2e/remote"
+	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/inventory"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// node is a daemon of ours on a host, watched.
+type node struct {
+	peer, boot string
+	addrs      []string // where it says it can be reached, with /p2p/<peer>
+	stopWatch  func()   // ends the watching, and waits for it
+
+	mu     sync.Mutex // guards the fields below
+	events []wire.Event
+	offset int64          // how much of events.jsonl has been read
+	exit   *evidence.Exit // set once the node has ended
+	asked  bool           // we asked it to end
+}
+
+const (
+	upTimeout    = 30 * time.Second       // from the start of a node to its first answer
+	followEvery  = 250 * time.Millisecond // how often a node's new events are fetched
+	followLimit  = 1 << 20                // bytes fetched at once
+	leaseParts   = 6                      // renewals per lease: five may be lost
+	exitEvery    = time.Second            // how often we look whether the node has ended
+	reserveEvery = 100 * time.Millisecond
+)
+
+// startNodes starts the relays, then the donor and the submitter, which are
+// told of the relays.
+func (r *run) startNodes(ctx context.Context) error {
+	relays := r.relays()
+	err := inParallel(relays, func(h *host) error { return h.start(ctx, relayArgs(h)) })
+	if err != nil {
+		return err
+	}
+	bootstrap := append([]string(nil), r.inv.Relays...)
+	for _, h := range relays {
+		if len(h.node.addrs) == 0 {
+			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
+		}
+		bootstrap = append(bootstrap, h.node.addrs...)
+	}
+	submitter := r.submitter()
+	id, err := submitter.identity(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", submitter.Name, err)
+	}
+	return inParallel([]*host{r.donor(), submitter}, func(h *host) error {
+		args := listenArgs(h)
+		for _, a := range bootstrap {
+			args = append(args, "--bootstrap", a)
+		}
+		if h.Role == inventory.Donor {
+			args = append(args, "--allow", id)
+		}
+		return h.start(ctx, args)
+	})
+}
+
+func relayArgs(h *host) []string {
+	args := append([]string{"--relay", "--no-bootstrap"}, listenArgs(h)...)
+	for _, ip := range h.Announce {
+		args = append(args, "--announce", ip)
+	}
+	return args
+}
+
+func listenArgs(h *host) []string {
+	var args []string
+	for _, a := range h.Listen {
+		args = append(args, "--listen", a)
+	}
+	return args
+}
+
+// identity makes the node's identity if there is none yet, and gives its peer ID.
+func (h *host) identity(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
+	res, err := h.exec(ctx, nil, "node", "id", "--dir", h.dir())
+	if err != nil {
+		return "", err
+	}
+	if res.Code != 0 {
+		return "", fmt.Errorf("node id: exit %d: %s", res.Code, lastLine(res.Stderr))
+	}
+	return strings.TrimSpace(string(res.Stdout)), nil
+}
+
+// start starts the host's node below a supervisor, waits until it answers, and
+// watches it from then on.
+func (h *host) start(ctx context.Context, args []string) error {
+	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name}, args...)
+	lease := h.run.inv.Run.Lease
+	if err := h.ask(ctx, nil, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, nodeArgs...)...); err != nil {
+		return fmt.Errorf("%s: start the node: %w", h.Name, err)
+	}
+	h.node = &node{}
+	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	h.node.stopWatch = func() { cancel(); watching.Wait() }
+	for _, watcher := range []func(context.Context){h.follow, h.keepLease, h.watchExit} {
+		watching.Go(func() { watcher(watch) })
+	}
+	st, err := h.awaitStatus(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.Name, err)
+	}
+	h.node.peer, h.node.boot, h.node.addrs = st.PeerID, st.Boot, st.Addrs
+	h.log.Info("node up", "peer", st.PeerID, "role", h.Role)
+	for i, a := range nodeArgs {
+		nodeArgs[i] = h.tilde(a)
+	}
+	return h.run.note(evidence.NodeUp, h.Name, evidence.NodeStart{Role: string(h.Role), PeerID: st.PeerID, Boot: st.Boot, Args: nodeArgs})
+}
+
+// awaitStatus waits for the node's first answer, or its end.
+func (h *host) awaitStatus(ctx context.Context) (st wire.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
+	defer cancel()
+	err = remote.Await(ctx, "the node's first answer", followEvery, func(ctx context.Context) (bool, string, error) {
+		if exit := h.node.ended(); exit != nil {
+			return false, "", fmt.Errorf("the node ended at once: %s", describe(*exit))
+		}
+		var serr error
+		st, serr = h.status(ctx)
+		if serr != nil {
+			return false, serr.Error(), nil
+		}
+		return true, "", nil
+	})
+	return st, err
+}
+
+// status asks the node how it is.
+func (h *host) status(ctx context.Context) (st wire.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
+	return st, h.ask(ctx, &st, "node", "status", "--dir", h.dir(), "--json")
+}
+
+// follow copies the node's events into the trace as they come.
+func (h *host) follow(ctx context.Context) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		if _, err := h.catchUp(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("fetch events", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// catchUp fetches the events that were written since the last time. It is
+// called by one goroutine at a time: the follower, and the collector after it.
+func (h *host) catchUp(ctx context.Context) (more bool, err error) {
+	n := h.node
+	b, err := h.remote.ReadFrom(ctx, path.Join(h.dir(), eventsFile), n.offset, followLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	whole := bytes.LastIndexByte(b, '\n') + 1
+	if whole == 0 {
+		return false, nil
+	}
+	events, items, err := h.parseEvents(b[:whole])
+	if err != nil {
+		return false, err
+	}
+	if _, err := h.run.out.AppendAll(items...); err != nil {
+		return false, err
+	}
+	n.mu.Lock()
+	n.offset += int64(whole)
+	n.events = append(n.events, events...)
+	n.mu.Unlock()
+	return len(b) == followLimit, nil
+}
+
+const (
+	eventsFile = "events.jsonl"
+	logFile    = "node.log"
+)
+
+func (h *host) parseEvents(lines []byte) (events []wire.Event, items []evidence.Item, err error) {
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		var e wire.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", eventsFile, err)
+		}
+		events = append(events, e)
+		items = append(items, evidence.Item{Name: evidence.NodeSaid, Host: h.Name, Data: json.RawMessage(line)})
+	}
+	return events, items, nil
+}
+
+// keepLease tells the supervisor that we are still there.
+func (h *host) keepLease(ctx context.Context) {
+	tick := time.NewTicker(h.run.inv.Run.Lease / leaseParts)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		if err := h.remote.Upload(ctx, path.Join(h.dir(), "lease"), 0o600, strings.NewReader(fmt.Sprintln(n))); err != nil && ctx.Err() == nil {
+			h.log.Warn("renew the lease", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// watchExit notices a node that ends without being asked (hypothesis H1: the
+// daemon dies silently) and keeps how it ended.
+func (h *host) watchExit(ctx context.Context) {
+	tick := time.NewTicker(exitEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var exit evidence.Exit
+		found, err := h.readJSON(ctx, "exit.json", &exit)
+		if err != nil && ctx.Err() == nil {
+			h.log.Warn("look for the node's end", "err", err)
+		}
+		if !found {
+			continue
+		}
+		h.node.mu.Lock()
+		h.node.exit = &exit
+		unasked := !h.node.asked
+		h.node.mu.Unlock()
+		if unasked {
+			h.run.talk.Note(fmt.Sprintf("%s: the node ended: %s", h.Name, describe(exit)))
+			if err := h.run.note(evidence.NodeExited, h.Name, exit); err != nil {
+				h.log.Error("trace", "err", err)
+			}
+		}
+		return
+	}
+}
+
+func describe(e evidence.Exit) string {
+	how := fmt.Sprintf("exit %d", e.Code)
+	if e.Signal != "" {
+		how = "signal " + e.Signal
+	}
+	if e.Lease {
+		how += ", the suite's lease had lapsed"
+	}
+	if last := lastLine([]byte(e.Tail)); last != "" {
+		how += "; its last line: " + last
+	}
+	return how
+}
+
+func (n *node) ended() *evidence.Exit {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.exit
+}
+
+// said gives a copy of all events so far.
+func (n *node) said() []wire.Event {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]wire.Event(nil), n.events...)
+}

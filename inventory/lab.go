@@ -1,0 +1,141 @@
+package inventory
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of a lab. They are far beyond what the machine that runs it stands.
+const (
+	maxBystanders = 64
+	maxLatency    = 10 * time.Second
+)
+
+var zoneShape = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// lab reads the section that makes the hosts simulated ones. Which profiles
+// there are only the lab itself knows.
+func (r *reading) lab(v value) *Lab {
+	if v.node == nil {
+		return nil
+	}
+	m := v.mapping("latency", "zone", "bystanders", "networks", "hosts")
+	l := &Lab{File: r.file, Line: v.line}
+	l.Latency = latency(m.get("latency"))
+	l.Zone = zone(m.get("zone"))
+	if b := m.get("bystanders"); b.set() {
+		l.Bystanders = b.number(0, maxBystanders)
+	}
+	l.Networks = labNetworks(m.get("networks"))
+	l.Hosts = labHosts(m.get("hosts"), l.Networks)
+	return l
+}
+
+func latency(v value) time.Duration {
+	d := v.duration(defaultLatency)
+	if d < 0 || d > maxLatency {
+		v.bad("%s is not from 0s to %s", d, maxLatency)
+	}
+	return d
+}
+
+func zone(v value) string {
+	s, ok := v.text(defaultZone)
+	if ok && (!zoneShape.MatchString(s) || len(s) > 200) {
+		v.badHint("such as "+defaultZone, "%s is not a DNS zone", shortened(s))
+	}
+	return s
+}
+
+func labNetworks(v value) []LabNetwork {
+	if !v.set() {
+		v.badHint("networks: {campus: {profile: institutional}}", "missing")
+		return nil
+	}
+	var list []LabNetwork
+	for _, e := range v.entries() {
+		if !wordShape.MatchString(e.name) {
+			e.notAWord(e.name)
+		}
+		p := e.mapping("profile").get("profile")
+		list = append(list, LabNetwork{Name: e.name, Profile: p.word(""), Line: p.line})
+	}
+	return list
+}
+
+func labHosts(v value, networks []LabNetwork) []LabHost {
+	if !v.set() {
+		v.badHint("hosts: {tensor02: campus}", "missing")
+		return nil
+	}
+	var names []string
+	for _, n := range networks {
+		names = append(names, n.Name)
+	}
+	var list []LabHost
+	for _, e := range v.entries() {
+		if !wordShape.MatchString(e.name) || strings.Contains(e.name, "_") {
+			e.notAHostName()
+		}
+		network, ok := e.text("")
+		if ok && !slices.Contains(names, network) {
+			e.badHint(suggest(network, names), "unknown network %s", shortened(network))
+		}
+		list = append(list, LabHost{Name: e.name, Network: network, Line: e.line})
+	}
+	return list
+}
+
+func (v value) notAHostName() {
+	v.badHint("letters, digits and -, at most 63, starting with a letter or digit", "%s is not a host name that the lab's DNS could serve", quoted(v.name()))
+}
+
+// faults reads what is broken on purpose.
+func (r *reading) faults(v value, inv *Inventory) []Fault {
+	var list []Fault
+	for _, item := range v.items() {
+		list = append(list, r.fault(item, inv))
+	}
+	slices.SortStableFunc(list, func(a, b Fault) int { return int(a.After.Milliseconds() - b.After.Milliseconds()) })
+	return list
+}
+
+func (r *reading) fault(v value, inv *Inventory) Fault {
+	m := v.mapping("after", "do", "host")
+	f := Fault{Line: v.line}
+	if after := m.get("after"); !after.set() {
+		after.badHint("the time since the start of the hold: after: 10s", "missing")
+	} else if f.After = after.duration(0); f.After < 0 || inv.Run.Hold > 0 && f.After >= inv.Run.Hold {
+		after.bad("%s is not within the hold of %s", f.After, inv.Run.Hold)
+	}
+	f.Do = faultKind(m.get("do"))
+	f.Host = faultHost(m.get("host"), inv.Hosts)
+	return f
+}
+
+func faultKind(v value) string {
+	kinds := []string{"kill", "stop"}
+	s, ok := v.text("")
+	if ok && !slices.Contains(kinds, s) {
+		v.badHint(suggest(s, kinds), "unknown fault %s", shortened(s))
+	}
+	return s
+}
+
+func faultHost(v value, hosts []Host) string {
+	names := []string{HeldRelay}
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	s, ok := v.text("")
+	switch {
+	case !ok:
+	case !slices.Contains(names, s):
+		v.badHint(suggest(s, names), "unknown host %s", shortened(s))
+	case s == HeldRelay && !hasRelay(hosts):
+		v.bad("no host has the role relay, and what is not ours is not broken")
+	}
+	return s
+}

@@ -1,0 +1,122 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// announcer decides which addresses other peers are told.
+type announcer struct {
+	relay    bool
+	announce []netip.Addr // --announce: where the machine is reached
+
+	mu       sync.Mutex // guards the field below
+	circuits []ma.Multiaddr
+}
+
+func newAnnouncer(cfg Config) (*announcer, error) {
+	a := &announcer{relay: cfg.Relay}
+	for _, s := range cfg.Announce {
+		ip, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("announce %q: not an IP address", s)
+		}
+		a.announce = append(a.announce, ip)
+	}
+	return a, nil
+}
+
+func (a *announcer) setCircuits(addrs []ma.Multiaddr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.circuits = addrs
+}
+
+// addrs is the host's AddrsFactory: direct are the addresses of interfaces, of
+// NAT mappings and those that peers have observed.
+func (a *announcer) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
+	out := dropLocal(direct)
+	if len(a.announce) > 0 {
+		out = a.elsewhere(direct)
+	}
+	if a.relay {
+		return unshadowed(preferPublic(out))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append(out, a.circuits...)
+}
+
+// dropLocal takes away what only this machine or link can use, unless there is
+// nothing else. On another machine, such an address leads to whoever listens
+// there.
+func dropLocal(addrs []ma.Multiaddr) []ma.Multiaddr {
+	out := ma.FilterAddrs(slices.Clone(addrs), func(a ma.Multiaddr) bool {
+		return !manet.IsIPLoopback(a) && !manet.IsIP6LinkLocal(a)
+	})
+	if len(out) == 0 {
+		return slices.Clone(addrs)
+	}
+	return out
+}
+
+// preferPublic takes away private addresses where there are public ones: whoever
+// needs a relay is not on its network.
+func preferPublic(addrs []ma.Multiaddr) []ma.Multiaddr {
+	public := ma.FilterAddrs(slices.Clone(addrs), manet.IsPublicAddr)
+	if len(public) == 0 {
+		return addrs
+	}
+	return public
+}
+
+// elsewhere puts the announced IPs in the place of the machine's own.
+func (a *announcer) elsewhere(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, addr := range addrs {
+		first, rest := ma.SplitFirst(addr)
+		if first == nil || (first.Protocol().Code != ma.P_IP4 && first.Protocol().Code != ma.P_IP6) {
+			continue
+		}
+		for _, ip := range a.announce {
+			name := "ip4"
+			if ip.Is6() {
+				name = "ip6"
+			}
+			c, err := ma.NewComponent(name, ip.String())
+			if err == nil && name == first.Protocol().Name {
+				out = append(out, ma.Join(c.Multiaddr(), rest))
+			}
+		}
+	}
+	return ma.Unique(out)
+}
+
+// unshadowed takes away raw TCP where WebSocket is on the same IP and port: the
+// library's dialer, given both, would never try the WebSocket
+// (filterLowPriorityAddresses), which is what passes firewalls.
+func unshadowed(addrs []ma.Multiaddr) []ma.Multiaddr {
+	ws := map[string]bool{}
+	for _, a := range addrs {
+		if t := transportOf(a); t == "ws" || t == "wss" {
+			ws[hostPort(a)] = true
+		}
+	}
+	return slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
+		return transportOf(a) == "tcp" && ws[hostPort(a)]
+	})
+}
+
+// hostPort is where an address leads, without the protocols spoken there.
+func hostPort(a ma.Multiaddr) string {
+	bare, _ := ma.SplitFunc(a, func(c ma.Component) bool {
+		code := c.Protocol().Code
+		return code == ma.P_TLS || code == ma.P_WS || code == ma.P_WSS || code == ma.P_P2P
+	})
+	return bare.String()
+}

@@ -1,0 +1,246 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// hopWatch tells what the library's relay does, by reading along on its
+// streams: the library itself reports neither who reserves nor who connects
+// to whom.
+//
+//	peer --> hopStream --> relay.Relay
+//	             |
+//	             +--> the request and the answer, then bytes
+type hopWatch struct {
+	rec *recorder
+
+	mu       sync.Mutex // guards the fields below
+	circuits uint64
+	held     map[peer.ID]wire.Held
+}
+
+func newHopWatch(rec *recorder) *hopWatch { return &hopWatch{rec: rec, held: map[peer.ID]wire.Held{}} }
+
+// hopHost is the host that the relay is given.
+type hopHost struct {
+	host.Host
+	watch *hopWatch
+}
+
+func (h hopHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	if id == proto.ProtoIDv2Hop {
+		inner := handle
+		handle = func(s network.Stream) { inner(&hopStream{Stream: s, watch: h.watch}) }
+	}
+	h.Host.SetStreamHandler(id, handle)
+}
+
+// notifiee forgets a reservation as the relay does: with its peer's last
+// connection.
+func (w *hopWatch) notifiee() network.Notifiee {
+	return &network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
+		if n.Connectedness(c.RemotePeer()) == network.Connected {
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.held, c.RemotePeer())
+	}}
+}
+
+func (w *hopWatch) reservations(now time.Time) []wire.Held {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]wire.Held, 0, len(w.held))
+	for p, h := range w.held {
+		if h.Expires.Before(now) {
+			delete(w.held, p)
+			continue
+		}
+		out = append(out, h)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Since.Before(out[j].Since) })
+	return out
+}
+
+// reserved records the answer to RESERVE.
+func (w *hopWatch) reserved(c network.Conn, answer *pb.HopMessage) {
+	ev := wire.Event{
+		Kind: wire.RelayReservation, Peer: c.RemotePeer().String(), Conn: connID(c), Remote: c.RemoteMultiaddr().String(),
+		Outcome: wire.OK,
+	}
+	if status := answer.GetStatus(); status != pb.Status_OK {
+		ev.Outcome, ev.Err = wire.Failed, status.String()
+		w.rec.Record(ev)
+		return
+	}
+	now := time.Now().UTC()
+	ev.Expires = time.Unix(int64(answer.GetReservation().GetExpire()), 0).UTC()
+	w.mu.Lock()
+	before, stands := w.held[c.RemotePeer()]
+	ev.Renewal = stands && before.Expires.After(now)
+	since := now
+	if ev.Renewal {
+		since = before.Since
+	}
+	w.held[c.RemotePeer()] = wire.Held{PeerID: ev.Peer, Remote: ev.Remote, Since: since, Expires: ev.Expires}
+	w.mu.Unlock()
+	w.rec.Record(ev)
+}
+
+func (w *hopWatch) nextCircuit() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.circuits++
+	return fmt.Sprintf("r%05d", w.circuits)
+}
+
+// hopStream is the stream of one request to the relay. The relay reads the
+// request, writes the answer, and then, for a circuit, copies bytes from two
+// goroutines; at the end it closes the stream, once both are done.
+type hopStream struct {
+	network.Stream
+	watch *hopWatch
+
+	request, answer sniffer // used by one goroutine, before copying starts
+	circuit         string  // set when the circuit stands
+	target          string
+	opened          time.Time
+	bytes           atomic.Uint64
+	finished        sync.Once
+}
+
+func (s *hopStream) Read(b []byte) (int, error) {
+	n, err := s.Stream.Read(b)
+	if s.circuit != "" {
+		s.bytes.Add(uint64(n))
+	} else {
+		s.request.feed(b[:n])
+	}
+	return n, err
+}
+
+func (s *hopStream) Write(b []byte) (int, error) {
+	n, err := s.Stream.Write(b)
+	if s.circuit != "" {
+		s.bytes.Add(uint64(n))
+		return n, err
+	}
+	s.answer.feed(b[:n])
+	if s.answer.msg != nil && err == nil {
+		s.answered(s.answer.msg)
+	}
+	return n, err
+}
+
+// answered records the relay's decision.
+func (s *hopStream) answered(answer *pb.HopMessage) {
+	request := s.request.msg
+	switch {
+	case request == nil: // malformed: nothing was asked for
+	case request.GetType() == pb.HopMessage_RESERVE:
+		s.watch.reserved(s.Conn(), answer)
+	case request.GetType() == pb.HopMessage_CONNECT:
+		if target, err := util.PeerToPeerInfoV2(request.GetPeer()); err == nil {
+			s.target = target.ID.String()
+		}
+		if status := answer.GetStatus(); status != pb.Status_OK {
+			s.failed(status.String())
+			return
+		}
+		s.circuit, s.opened = s.watch.nextCircuit(), time.Now()
+		s.watch.rec.Record(wire.Event{
+			Kind: wire.RelayCircuitOpened, Circuit: s.circuit,
+			Peer: s.Conn().RemotePeer().String(), Target: s.target, Remote: s.Conn().RemoteMultiaddr().String(),
+		})
+	}
+}
+
+func (s *hopStream) failed(why string) {
+	s.finished.Do(func() {
+		s.watch.rec.Record(wire.Event{
+			Kind: wire.RelayCircuitFailed, Peer: s.Conn().RemotePeer().String(), Target: s.target, Err: why,
+		})
+	})
+}
+
+// Close is the relay's last call on a circuit that stood.
+func (s *hopStream) Close() error {
+	err := s.Stream.Close()
+	if s.circuit != "" {
+		s.finished.Do(func() {
+			s.watch.rec.Record(wire.Event{
+				Kind: wire.RelayCircuitClosed, Circuit: s.circuit,
+				Peer: s.Conn().RemotePeer().String(), Target: s.target,
+				Bytes: s.bytes.Load(), MS: millis(time.Since(s.opened)),
+			})
+		})
+	}
+	return err
+}
+
+// Reset without a Close is how a circuit ends that never stood.
+func (s *hopStream) Reset() error {
+	err := s.Stream.Reset()
+	if s.circuit == "" && s.request.msg != nil && s.request.msg.GetType() == pb.HopMessage_CONNECT {
+		s.failed("the answer could not be sent")
+	}
+	return err
+}
+
+// sniffer reads one length-delimited message that passes by in pieces.
+type sniffer struct {
+	seen []byte
+	msg  *pb.HopMessage // nil until it is complete
+	gone bool           // it is complete, or no such message
+}
+
+func (s *sniffer) feed(b []byte) {
+	if s.gone {
+		return
+	}
+	s.seen = append(s.seen, b...)
+	var msg pb.HopMessage
+	in := util.NewDelimitedReader(&pieces{s.seen}, maxHopMessage)
+	defer in.Close()
+	switch err := in.ReadMsg(&msg); err {
+	case nil:
+		s.msg, s.gone = &msg, true
+	case io.EOF, io.ErrUnexpectedEOF: // more to come
+	default:
+		s.gone = true
+	}
+	if s.gone {
+		s.seen = nil
+	}
+}
+
+// maxHopMessage is the library's own bound.
+const maxHopMessage = 4096
+
+// pieces reads what has passed so far.
+type pieces struct{ rest []byte }
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}

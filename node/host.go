@@ -1,0 +1,192 @@
+package node
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/pnet"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	ma "github.com/multiformats/go-multiaddr"
+	"go.uber.org/fx"
+
+	"github.com/worldcompute/wce2e/node/traversal"
+)
+
+const (
+	// dialTimeout bounds one dial of one address, security handshake included.
+	// It is longer than what the transports allow themselves (TCP 5 s, QUIC
+	// 5 s, WebSocket wsTimeout): a dial that its context ends tells nothing
+	// about why.
+	dialTimeout = 15 * time.Second
+	// wsTimeout bounds TCP, TLS and the WebSocket upgrade together: four round
+	// trips, on a satellite link 3 s.
+	wsTimeout = 10 * time.Second
+	// punchDialTimeout bounds the direct dial before a hole punch, and each of
+	// its three attempts. The library's 10 s would take 40 s to fail.
+	punchDialTimeout = 5 * time.Second
+)
+
+// dialsPerPeer is how many addresses of one peer are dialled at once. With the
+// library's 8, a good address behind eight dead ones waits for their 5 s.
+const dialsPerPeer = 32
+
+// tuneLibrary sets what the library has only as variables of its packages. A
+// dial through a circuit first connects to the relay, for which it allows 5 s:
+// less than one WebSocket dial takes on a slow link.
+var tuneLibrary = sync.OnceFunc(func() {
+	client.DialRelayTimeout = dialTimeout
+	swarm.DefaultPerPeerRateLimit = dialsPerPeer
+})
+
+// hostConfig is what the hosts of a daemon and of a single dial differ in.
+type hostConfig struct {
+	key       crypto.PrivKey
+	rec       *recorder
+	relay     bool                                // limits of a relay
+	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
+	traverse  bool                                // DCUtR and AutoNAT v2
+	userAgent string
+}
+
+// newHost assembles a libp2p host that does not listen yet: TCP, QUIC,
+// WebSocket and circuits, every dial of theirs recorded.
+func newHost(cfg hostConfig) (host.Host, error) {
+	tuneLibrary()
+	limits, err := newResourceManager(cfg.relay)
+	if err != nil {
+		return nil, fmt.Errorf("resource manager: %w", err)
+	}
+	conns, err := newConnManager(cfg.relay)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connection manager: %w", err), limits.Close())
+	}
+	cert, err := selfSigned()
+	if err != nil {
+		return nil, errors.Join(err, limits.Close(), conns.Close())
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(cfg.key),
+		libp2p.UserAgent(cfg.userAgent),
+		libp2p.NoListenAddrs,  // see listen
+		libp2p.DisableRelay(), // the circuit transport is added below, recorded
+		libp2p.DisableMetrics(),
+		libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(conns),
+		libp2p.WithDialTimeout(dialTimeout),
+		// A black hole is told apart by the evidence that the counters would
+		// suppress; on relays they would refuse AutoNAT's dial-backs.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+		libp2p.SwarmOpts(swarm.WithDialRanker(traversal.Ranker), swarm.WithDialTimeoutLocal(dialTimeout)),
+		tracedTransports(cfg.rec, cert),
+		libp2p.WithFxOption(fx.Invoke(func(h host.Host, u transport.Upgrader) error {
+			return addCircuits(h, u, cfg.rec)
+		})),
+	}
+	if cfg.addrs != nil {
+		opts = append(opts, libp2p.AddrsFactory(cfg.addrs))
+	}
+	if cfg.traverse {
+		opts = append(opts, libp2p.EnableAutoNATv2(),
+			libp2p.EnableHolePunching(holepunch.WithTracer(punchTracer{cfg.rec}), holepunch.DirectDialTimeout(punchDialTimeout)))
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("assemble libp2p host: %w", err)
+	}
+	return h, nil
+}
+
+// tracedTransports are the transports, each inside a tracedTransport. The
+// parameters of the constructors are filled in by libp2p.
+func tracedTransports(rec *recorder, cert tls.Certificate) libp2p.Option {
+	return libp2p.ChainOptions(
+		libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+			t, err := tcp.NewTCPTransport(u, rm, shared)
+			return &tracedTransport{t, rec}, err
+		}),
+		libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
+			t, err := quic.NewTransport(key, cm, psk, gater, rm)
+			return &tracedTransport{t, rec}, err
+		}),
+		libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+			t, err := websocket.New(u, rm, shared,
+				websocket.WithHandshakeTimeout(wsTimeout),
+				websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}),
+				// Relays have no name to certify. Who the peer is, the libp2p
+				// handshake inside proves; TLS is there to pass firewalls.
+				websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}))
+			return &tracedTransport{t, rec}, err
+		}),
+	)
+}
+
+// addCircuits adds the relay client, as the library's AddTransport does, but
+// recorded.
+func addCircuits(h host.Host, u transport.Upgrader, rec *recorder) error {
+	n, ok := h.Network().(transport.TransportNetwork)
+	if !ok {
+		return fmt.Errorf("add circuit transport: %T takes no transports", h.Network())
+	}
+	c, err := client.New(h, u)
+	if err != nil {
+		return fmt.Errorf("add circuit transport: %w", err)
+	}
+	if err := n.AddTransport(&tracedTransport{c, rec}); err != nil {
+		return fmt.Errorf("add circuit transport: %w", err)
+	}
+	if err := n.Listen(ma.StringCast("/p2p-circuit")); err != nil {
+		return fmt.Errorf("listen for circuits: %w", err)
+	}
+	c.Start()
+	return nil
+}
+
+// selfSigned makes the certificate of the WebSocket listener. It has no name
+// and proves nothing; it is new at every start.
+func selfSigned() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "relay"},
+		NotBefore:    now.Add(-24 * time.Hour), // for clients whose clock is behind
+		NotAfter:     now.AddDate(1, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}

@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/worldcompute/wce2e/node/sandbox"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+const (
+	// requestTimeout bounds the reading of one request: 1 MiB at the 512
+	// kbit/s of a throttled line takes 17 s.
+	requestTimeout = 60 * time.Second
+	// responseTimeout bounds the writing of one response, which may be ten
+	// times as long.
+	responseTimeout = 3 * time.Minute
+)
+
+// jobServer runs the tasks that peers send.
+type jobServer struct {
+	ctx    context.Context // ends with the node
+	policy policy
+	runner *sandbox.Runner
+	rec    *recorder
+	log    *slog.Logger
+
+	mu     sync.Mutex // guards the field below
+	counts wire.JobCounts
+
+	active sync.WaitGroup // streams that are being served
+}
+
+func (s *jobServer) jobCounts() wire.JobCounts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts
+}
+
+// handle serves one stream of wire.DispatchProtocol.
+func (s *jobServer) handle(stream network.Stream) {
+	s.active.Add(1)
+	defer s.active.Done()
+	answer, err := s.serve(stream)
+	if err == nil {
+		err = send(stream, answer)
+	}
+	if err != nil {
+		s.log.Warn("a job's stream failed", "peer", stream.Conn().RemotePeer().String(), "conn", connID(stream.Conn()), "err", err)
+		stream.Reset()
+		return
+	}
+	stream.Close()
+}
+
+// serve reads the request and runs it. An error means that nobody can be
+// answered.
+func (s *jobServer) serve(stream network.Stream) (wire.TaskDispatchResponse, error) {
+	began := time.Now()
+	job := jobEvent(stream.Conn())
+	request, err := receive(stream)
+	var malformed *malformedError
+	if errors.As(err, &malformed) {
+		// No task was received, so there is none to name.
+		return s.end(job, failedTask("", began, malformed)), nil
+	}
+	if err != nil {
+		return wire.TaskDispatchResponse{}, err
+	}
+	module, _ := request.Input(wire.WorkloadInput)
+	stdin, _ := request.Input(wire.StdinInput)
+	job.Task, job.ModuleSHA256, job.InputSHA256 = request.TaskID, sha256hex(module), sha256hex(stdin)
+	job.Kind = wire.JobReceived
+	s.rec.Record(job)
+	if err := s.policy.refuse(stream.Conn().RemotePeer()); err != nil {
+		s.count(func(c *wire.JobCounts) { c.Refused++ })
+		return s.end(job, failedTask(request.TaskID, began, err)), nil
+	}
+	return s.end(job, s.run(&request, began)), nil
+}
+
+// run executes an admitted request.
+func (s *jobServer) run(request *wire.TaskDispatchRequest, began time.Time) wire.TaskDispatchResponse {
+	module, err := request.Workload()
+	if err != nil {
+		s.count(func(c *wire.JobCounts) { c.Failed++ })
+		return failedTask(request.TaskID, began, err)
+	}
+	stdin, _ := request.Input(wire.StdinInput)
+	s.count(func(c *wire.JobCounts) { c.Running++ })
+	result := s.runner.Run(s.ctx, sandbox.Job{
+		Module:      module,
+		Stdin:       stdin,
+		Args:        request.Manifest.Command,
+		Walltime:    request.Walltime(),
+		MemoryBytes: request.Manifest.Resources.RAMBytes,
+	})
+	s.count(func(c *wire.JobCounts) {
+		c.Running--
+		if result.Status == wire.Succeeded {
+			c.Succeeded++
+		} else {
+			c.Failed++
+		}
+	})
+	answer := wire.TaskDispatchResponse{
+		TaskID: request.TaskID, Status: result.Status, Output: result.Output,
+		DurationMS: uint64(result.Duration.Milliseconds()),
+	}
+	if result.Err != "" {
+		answer.Error = &result.Err
+	}
+	return answer
+}
+
+func (s *jobServer) count(change func(*wire.JobCounts)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.counts)
+}
+
+// end records the end of a job, before its answer leaves.
+func (s *jobServer) end(job wire.Event, answer wire.TaskDispatchResponse) wire.TaskDispatchResponse {
+	recordJobEnd(s.rec, job, answer)
+	return answer
+}
+
+// recordJobEnd is the same on both sides.
+func recordJobEnd(rec *recorder, job wire.Event, answer wire.TaskDispatchResponse) {
+	job.Kind, job.Status, job.MS = wire.JobEnded, string(answer.Status), float64(answer.DurationMS)
+	job.OutputSHA256 = sha256hex(answer.Output)
+	if answer.Error != nil {
+		job.Err = *answer.Error
+	}
+	rec.Record(job)
+}
+
+// jobEvent says how a job travels.
+func jobEvent(c network.Conn) wire.Event {
+	return wire.Event{
+		Peer: c.RemotePeer().String(), Conn: connID(c), Path: pathOf(c), Relay: relayOf(c.RemoteMultiaddr()),
+	}
+}
+
+func failedTask(id string, began time.Time, err error) wire.TaskDispatchResponse {
+	why := err.Error()
+	return wire.TaskDispatchResponse{
+		TaskID: id, Status: wire.TaskFailed, Error: &why, DurationMS: uint64(time.Since(began).Milliseconds()),
+	}
+}
+
+// malformedError is a request that arrived whole and is none.
+type malformedError struct{ err error }
+
+func (e *malformedError) Error() string { return fmt.Sprintf("malformed request: %v", e.err) }
+func (e *malformedError) Unwrap() error { return e.err }
+
+// receive reads one request, which ends where the submitter closes its side.
+func receive(stream network.Stream) (wire.TaskDispatchRequest, error) {
+	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return wire.TaskDispatchRequest{}, fmt.Errorf("receive a task: %w", err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(stream, wire.MaxRequest+1))
+	if err != nil {
+		return wire.TaskDispatchRequest{}, fmt.Errorf("receive a task: after %d bytes: %w", len(raw), err)
+	}
+	if len(raw) > wire.MaxRequest {
+		return wire.TaskDispatchRequest{}, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, wire.MaxRequest)}
+	}
+	request, err := wire.DecodeRequest(raw)
+	if err != nil {
+		return wire.TaskDispatchRequest{}, &malformedError{err}
+	}
+	return request, nil
+}
+
+func send(stream network.Stream, answer wire.TaskDispatchResponse) error {
+	raw, err := wire.EncodeResponse(answer)
+	if err != nil {
+		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+	}
+	if err := stream.SetWriteDeadline(time.Now().Add(responseTimeout)); err != nil {
+		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+	}
+	if _, err := stream.Write(raw); err != nil {
+		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+	}
+	return nil
+}
+
+func sha256hex(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,101 @@
+package node
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	basicmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/x/rate"
+)
+
+// The library allows 8 connections of one IPv4 address and 0.2 new ones a
+// second, both ways, and counts a circuit under its relay's address: a donor
+// could be reached by seven peers at once, and a relay could serve eight donors
+// behind one NAT. These bounds fit whole institutions behind one address, and
+// still stop one address from taking all.
+const (
+	donorConnsPerIP = 256
+	relayConnsPerIP = 8192
+	donorConnRate   = 20  // new connections a second from one address, after the burst
+	relayConnRate   = 200 // a relay that restarts gets all its donors back at once
+	donorConnBurst  = 256
+	relayConnBurst  = 8192
+)
+
+// Watermarks of the connection manager: above high it closes the least wanted
+// connections until low are left, sparing those younger than connGrace. The
+// library's 160/192 would cut a relay's reservations down to 160, which it tags
+// but does not protect.
+const (
+	donorConnsLow, donorConnsHigh = 160, 192
+	relayConnsLow, relayConnsHigh = 16384, 20480
+	connGrace                     = time.Minute
+)
+
+// newResourceManager bounds what peers can make the node spend.
+func newResourceManager(relay bool) (network.ResourceManager, error) {
+	limits := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&limits)
+	concrete := limits.AutoScale()
+	perIP, perSecond, burst := donorConnsPerIP, donorConnRate, donorConnBurst
+	if relay {
+		concrete = relayLimits(concrete)
+		perIP, perSecond, burst = relayConnsPerIP, relayConnRate, relayConnBurst
+	}
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(concrete),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 8 * perIP}}),
+		rcmgr.WithConnRateLimiters(connRates(rate.Limit{RPS: float64(perSecond), Burst: burst})))
+}
+
+// connRates limits new connections per address (IPv6: per /56), except on
+// loopback, where everything is one address.
+func connRates(limit rate.Limit) *rate.Limiter {
+	return &rate.Limiter{
+		NetworkPrefixLimits: []rate.PrefixLimit{
+			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
+			{Prefix: netip.MustParsePrefix("::1/128")},
+		},
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: limit}},
+			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: limit}},
+			GracePeriod:      time.Minute,
+		},
+	}
+}
+
+// relayLimits bounds a relay by memory (half of the machine's: four times the
+// library's share) and by what one peer may take. Everything else would only
+// refuse donors that the memory could carry.
+func relayLimits(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
+	memory := defaults.ToPartialLimitConfig().System.Memory
+	if memory > 0 && memory < math.MaxInt64/4 {
+		memory *= 4
+	}
+	return rcmgr.PartialLimitConfig{
+		System: rcmgr.ResourceLimits{Memory: memory},
+		// Handshakes under way: bounded, so that half-open connections cannot
+		// take all of it.
+		Transient: rcmgr.ResourceLimits{Conns: 2048, ConnsInbound: 2048, ConnsOutbound: 256, Memory: memory / 4},
+		PeerDefault: rcmgr.ResourceLimits{
+			Conns: 32, ConnsInbound: 32, ConnsOutbound: 32,
+			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 1024,
+			Memory: max(memory/8, 64<<20),
+		},
+	}.Build(rcmgr.InfiniteLimits)
+}
+
+func newConnManager(relay bool) (connmgr.ConnManager, error) {
+	low, high := donorConnsLow, donorConnsHigh
+	if relay {
+		low, high = relayConnsLow, relayConnsHigh
+	}
+	return basicmgr.NewConnManager(low, high, basicmgr.WithGracePeriod(connGrace))
+}

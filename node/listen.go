@@ -1,0 +1,141 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// defaultPort is the mesh's port for TCP and UDP.
+const defaultPort = 4001
+
+// ListenError tells which address a node could not listen on. Where Err is
+// EACCES, the port is a privileged one (below net.ipv4.ip_unprivileged_port_start).
+type ListenError struct {
+	Addr string
+	Err  error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// listenAddrs are the addresses to listen on: the configured ones, or the
+// defaults of the role. A donor's default port gives way when it is taken, with
+// a word in the log; all else is taken at its word.
+func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
+	if len(cfg.Listen) > 0 {
+		return parseAddrs("listen address", cfg.Listen)
+	}
+	hosts := []string{"/ip4/0.0.0.0"}
+	if machineHasIPv6() {
+		hosts = append(hosts, "/ip6/::")
+	}
+	var addrs []string
+	for _, h := range hosts {
+		tcp, udp := defaultPort, defaultPort
+		if !cfg.Relay {
+			tcp = portOrAny("tcp", h, log)
+			udp = portOrAny("udp", h, log)
+		}
+		addrs = append(addrs, fmt.Sprintf("%s/tcp/%d", h, tcp), fmt.Sprintf("%s/udp/%d/quic-v1", h, udp))
+		if cfg.Relay {
+			addrs = append(addrs, h+"/tcp/443/tls/ws")
+		}
+	}
+	return parseAddrs("listen address", addrs)
+}
+
+func parseAddrs(what string, in []string) ([]ma.Multiaddr, error) {
+	var out []ma.Multiaddr
+	var errs []error
+	for _, s := range in {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: %w", what, s, err))
+			continue
+		}
+		out = append(out, a)
+	}
+	return out, errors.Join(errs...)
+}
+
+// portOrAny is the default port, or 0 (any) when somebody has it.
+func portOrAny(transport, host string, log *slog.Logger) int {
+	addr := fmt.Sprintf("%s/%s/%d", host, transport, defaultPort)
+	err := vacant(ma.StringCast(addr))
+	if err == nil {
+		return defaultPort
+	}
+	log.Warn("the default port is taken, listening on any other", "addr", addr, "err", err)
+	return 0
+}
+
+// listen listens on every address or fails: the library itself is content with
+// one that works.
+func listen(n network.Network, addrs []ma.Multiaddr) error {
+	for _, a := range addrs {
+		err := vacant(a)
+		if err == nil {
+			err = n.Listen(a)
+		}
+		if err != nil {
+			return &ListenError{Addr: a.String(), Err: err}
+		}
+	}
+	return nil
+}
+
+// vacant fails when the port of addr is taken. The library listens with
+// SO_REUSEPORT and would share it, unnoticed, with another node of the same
+// user, connections going to either at random.
+func vacant(addr ma.Multiaddr) error {
+	bare, _ := ma.SplitFunc(addr, func(c ma.Component) bool {
+		code := c.Protocol().Code
+		return code != ma.P_IP4 && code != ma.P_IP6 && code != ma.P_TCP && code != ma.P_UDP
+	})
+	transport, hostport, err := manet.DialArgs(bare)
+	if err != nil {
+		return nil // no IP and port of ours: the library judges
+	}
+	if _, port, err := net.SplitHostPort(hostport); err != nil || port == "0" {
+		return nil
+	}
+	var probe interface{ Close() error }
+	switch transport {
+	case "udp4", "udp6":
+		probe, err = net.ListenPacket(transport, hostport)
+	default:
+		probe, err = net.Listen(transport, hostport)
+	}
+	if err != nil {
+		var errno syscall.Errno
+		if errors.As(err, &errno) {
+			return errno
+		}
+		return err
+	}
+	return probe.Close()
+}
+
+// machineHasIPv6 tells whether an interface has an IPv6 address that reaches
+// beyond its link.
+func machineHasIPv6() bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().Is6() && p.Addr().IsGlobalUnicast() {
+			return true
+		}
+	}
+	return false
+}

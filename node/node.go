@@ -1,0 +1,244 @@
+// Package node is the daemon of the mesh: a donor that gets out of its network,
+// holds a reservation on a relay and runs jobs for others, or, with Relay, the
+// relay itself. It tells all it does as events (node/wire), one line each in
+// events.jsonl and in the log.
+//
+//	            +----------------------- node ------------------------+
+//	relay <---- | Keeper (node/traversal) -> circuit addresses        |
+//	peers <---> | host: TCP, QUIC, WebSocket, circuits, each recorded |
+//	            | jobs -> sandbox          relay service (with Relay) |
+//	            +------------------ node.sock ------------------------+
+//	                                    ^ status, dispatch
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/worldcompute/wce2e/node/sandbox"
+	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// Config of a node. Dir is required, the rest works as its zero value.
+type Config struct {
+	Dir         string       // identity, events, socket; made, 0700, when missing
+	Bootstrap   []string     // multiaddrs to join by; empty means traversal.BuiltinBootstrap, on a relay nobody
+	NoBootstrap bool         // join nobody
+	Relay       bool         // be a relay for others, and need none
+	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
+	Announce    []string     // IP addresses that the machine is reached at, where they are not on an interface
+	Name        string       // shown in status; empty means the hostname
+	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
+	Version     string       // of the software, as told to peers
+	Log         *slog.Logger // nil means discard
+}
+
+// stopTimeout bounds an orderly end; a supervisor sends SIGKILL after 5 s. Its
+// parts run one after another, each with a share.
+const (
+	stopTimeout   = 4500 * time.Millisecond
+	stopAPI       = 500 * time.Millisecond
+	stopTraversal = time.Second
+	stopJobs      = time.Second
+	stopAnswers   = 500 * time.Millisecond
+)
+
+// errStopped is why things end that had no other reason.
+var errStopped = errors.New("the node stops")
+
+// Run runs a node until ctx ends, and then ends it in order within 5 s. It
+// returns nil when that was all, and an error when the node could not start
+// (see ErrLocked, ListenError) or could not go on.
+func Run(ctx context.Context, cfg Config) error {
+	n, err := start(cfg)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return n.stop("signal")
+	case err := <-n.failed:
+		return errors.Join(err, n.stop(err.Error()))
+	}
+}
+
+// node is a running node.
+type node struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	failed  chan error // why the node cannot go on
+
+	lock   *os.File
+	events io.Closer
+	rec    *recorder
+
+	ctx    context.Context // ends when the node stops
+	cancel context.CancelCauseFunc
+
+	host      host.Host
+	announcer *announcer
+	conns     *connLog
+	addrs     *addrLog
+	self      *selfImage
+	keeper    *traversal.Keeper
+	keeping   sync.WaitGroup
+	relay     *relayService // nil unless the node is one
+	runner    *sandbox.Runner
+	jobs      *jobServer
+	submitter *submitter
+	api       *apiServer
+}
+
+// start brings a node up. When a part of it fails, those that stand already
+// are ended again.
+func start(cfg Config) (*node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Name == "" {
+		cfg.Name, _ = os.Hostname() // only shown
+	}
+	n := &node{cfg: cfg, log: cfg.Log, started: time.Now().UTC(), failed: make(chan error, 1)}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	for _, step := range []func() error{
+		n.openDir, n.makeHost, n.listen, n.serveRelay, n.serveJobs, n.join, n.serveAPI,
+	} {
+		if err := step(); err != nil {
+			err = fmt.Errorf("start node: %w", err)
+			return nil, errors.Join(err, n.stop(err.Error()))
+		}
+	}
+	return n, nil
+}
+
+// openDir takes possession of the node's directory.
+func (n *node) openDir() (err error) {
+	if err := makeDir(n.cfg.Dir); err != nil {
+		return err
+	}
+	if n.lock, err = lockDir(n.cfg.Dir); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(n.cfg.Dir, eventsFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open events: %w", err)
+	}
+	n.events, n.rec = f, newRecorder(f, n.log)
+	return nil
+}
+
+// makeHost gives the node its identity and its libp2p host.
+func (n *node) makeHost() error {
+	key, err := loadIdentity(n.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if n.announcer, err = newAnnouncer(n.cfg); err != nil {
+		return err
+	}
+	n.host, err = newHost(hostConfig{
+		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true,
+		userAgent: "wce2e/" + n.cfg.Version,
+	})
+	if err != nil {
+		return err
+	}
+	n.rec.Record(wire.Event{Kind: wire.NodeStarted, Peer: n.host.ID().String(), Detail: n.cfg.Version})
+	return nil
+}
+
+// listen opens the node to its network, watched from the first moment on.
+func (n *node) listen() error {
+	bootstrap := n.bootstrap()
+	if err := traversal.CheckBootstrap(bootstrap); err != nil {
+		return err
+	}
+	n.self, n.conns = newSelfImage(n.rec), newConnLog(n.rec)
+	n.keeper = &traversal.Keeper{
+		Host: n.host, Bootstrap: bootstrap, Record: n.rec.Record, ConnID: connID, Log: n.log,
+		Changed: func() { n.addrs.relaysChanged() },
+	}
+	if n.cfg.Relay {
+		n.keeper.Want = -1
+	}
+	var err error
+	if n.addrs, err = newAddrLog(n.host, n.rec, n.announcer, n.keeper.CircuitAddrs); err != nil {
+		return err
+	}
+	n.host.Network().Notify(n.conns)
+	n.host.Network().Notify(&network.NotifyBundle{DisconnectedF: n.self.forget})
+	if err := n.self.watch(n.ctx, n.host, n.addrs.update); err != nil {
+		return err
+	}
+	addrs, err := listenAddrs(n.cfg, n.log)
+	if err != nil {
+		return err
+	}
+	if err := listen(n.host.Network(), addrs); err != nil {
+		return err
+	}
+	n.addrs.update()
+	return nil
+}
+
+// bootstrap is the list to join by.
+func (n *node) bootstrap() []string {
+	switch {
+	case n.cfg.NoBootstrap:
+		return nil
+	case len(n.cfg.Bootstrap) > 0:
+		return n.cfg.Bootstrap
+	case n.cfg.Relay: // others come to it
+		return nil
+	}
+	return traversal.BuiltinBootstrap
+}
+
+func (n *node) serveRelay() (err error) {
+	if n.cfg.Relay {
+		n.relay, err = startRelay(n.host, n.rec)
+	}
+	return err
+}
+
+func (n *node) serveJobs() error {
+	who, err := newPolicy(n.cfg.Allow)
+	if err != nil {
+		return err
+	}
+	if n.runner, err = sandbox.New(n.ctx, sandbox.Limits{Log: n.log}); err != nil {
+		return err
+	}
+	n.jobs = &jobServer{ctx: n.ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log}
+	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
+	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
+	return nil
+}
+
+// join starts to look for a relay, and never stops.
+func (n *node) join() error {
+	n.keeping.Go(func() {
+		if err := n.keeper.Run(n.ctx); err != nil && n.ctx.Err() == nil {
+			n.failed <- fmt.Errorf("join the mesh: %w", err)
+		}
+	})
+	return nil
+}
+
+func (n *node) serveAPI() (err error) {
+	n.api, err = startAPI(filepath.Join(n.cfg.Dir, socketFile), n)
+	return err
+}

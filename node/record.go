@@ -1,0 +1,156 @@
+package node
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/node/netcheck"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// recorder numbers the events of one start of a node, writes each as one line
+// and tells it to the log. It also keeps the books of dial attempts: every one
+// that starts ends exactly once, whatever the transport does.
+type recorder struct {
+	boot     string
+	log      *slog.Logger
+	stopping atomic.Bool // dials that end from now on were given up by us
+
+	mu     sync.Mutex // guards the fields below, and the order of lines
+	out    io.Writer
+	seq    uint64
+	ended  bool // node.stopped is written; nothing may follow
+	broken bool // a line could not be written, and that was said
+	dials  uint64
+	open   map[string]openDial
+	counts wire.DialCounts
+}
+
+type openDial struct {
+	peer    peer.ID
+	addr    ma.Multiaddr
+	started time.Time
+}
+
+func newRecorder(out io.Writer, log *slog.Logger) *recorder {
+	boot := make([]byte, 8)
+	rand.Read(boot) // never fails
+	return &recorder{boot: hex.EncodeToString(boot), log: log, out: out, open: map[string]openDial{}}
+}
+
+// Record stamps ev and writes it. After node.stopped it does nothing.
+func (r *recorder) Record(ev wire.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record(ev)
+}
+
+// record wants mu held.
+func (r *recorder) record(ev wire.Event) {
+	if r.ended {
+		return
+	}
+	r.seq++
+	ev.Time, ev.Seq, ev.Boot = time.Now().UTC(), r.seq, r.boot
+	r.ended = ev.Kind == wire.NodeStopped
+	r.write(ev)
+	logEvent(r.log, ev)
+}
+
+func (r *recorder) write(ev wire.Event) {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(ev) // ends with a newline
+	if err == nil {
+		_, err = r.out.Write(line.Bytes())
+	}
+	if err != nil && !r.broken {
+		r.broken = true
+		r.log.Error("events are being lost", "event", string(ev.Kind), "err", err)
+	}
+}
+
+// dialStarted records the start of an attempt and returns its ID.
+func (r *recorder) dialStarted(p peer.ID, addr ma.Multiaddr) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dials++
+	id := fmt.Sprintf("d%05d", r.dials)
+	r.open[id] = openDial{peer: p, addr: addr, started: time.Now()}
+	r.counts.Started++
+	r.record(wire.Event{Kind: wire.DialStarted, Dial: id, Peer: p.String(), Addr: addr.String(), Transport: transportOf(addr)})
+	return id
+}
+
+// dialEnded records how an attempt ended. Only the first call for an ID counts.
+func (r *recorder) dialEnded(id string, outcome wire.Outcome, failure netcheck.Failure, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := r.open[id]
+	if !ok {
+		return
+	}
+	delete(r.open, id)
+	switch outcome {
+	case wire.OK:
+		r.counts.OK++
+	case wire.Aborted:
+		r.counts.Aborted++
+	default:
+		r.counts.Failed++
+	}
+	ev := wire.Event{
+		Kind: wire.DialEnded, Dial: id, Peer: d.peer.String(), Addr: d.addr.String(), Transport: transportOf(d.addr),
+		Outcome: outcome, Failure: string(failure), MS: millis(time.Since(d.started)),
+	}
+	if err != nil {
+		ev.Err = err.Error()
+	}
+	r.record(ev)
+}
+
+// abortDials ends every open attempt as given up.
+func (r *recorder) abortDials(why error) {
+	r.mu.Lock()
+	ids := make([]string, 0, len(r.open))
+	for id := range r.open {
+		ids = append(ids, id)
+	}
+	r.mu.Unlock()
+	for _, id := range ids {
+		r.dialEnded(id, wire.Aborted, netcheck.Aborted, why)
+	}
+}
+
+// settle waits until no dial is open, for d at most.
+func (r *recorder) settle(d time.Duration) {
+	const every = 5 * time.Millisecond
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(every) {
+		r.mu.Lock()
+		open := len(r.open)
+		r.mu.Unlock()
+		if open == 0 {
+			return
+		}
+	}
+}
+
+func (r *recorder) dialCounts() wire.DialCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts
+}
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,127 @@
+package traversal
+
+import (
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// TransportName is the word of wire.Event's Transport for an address: tcp,
+// quic-v1, webtransport, ws, wss or circuit; empty for any other.
+func TransportName(a ma.Multiaddr) string {
+	switch {
+	case has(a, ma.P_CIRCUIT):
+		return "circuit"
+	case has(a, ma.P_WEBTRANSPORT):
+		return "webtransport"
+	case has(a, ma.P_QUIC_V1):
+		return "quic-v1"
+	case has(a, ma.P_WSS), has(a, ma.P_WS) && has(a, ma.P_TLS):
+		return "wss"
+	case has(a, ma.P_WS):
+		return "ws"
+	case has(a, ma.P_TCP):
+		return "tcp"
+	}
+	return ""
+}
+
+// has tells whether the protocol with this code occurs in a.
+func has(a ma.Multiaddr, code int) bool {
+	return slices.ContainsFunc(a, func(c ma.Component) bool { return c.Protocol().Code == code })
+}
+
+var (
+	tlsWS   = ma.StringCast("/tls/ws")
+	circuit = ma.StringCast("/p2p-circuit")
+)
+
+// canonical writes /wss as /tls/ws, so that one address has one spelling.
+func canonical(a ma.Multiaddr) ma.Multiaddr {
+	out := make(ma.Multiaddr, 0, len(a)+1)
+	for _, c := range a {
+		if c.Protocol().Code == ma.P_WSS {
+			out = append(out, tlsWS...)
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// splitPeer takes the last /p2p/ID off an address; the ID is empty when there
+// is none.
+func splitPeer(a ma.Multiaddr) (ma.Multiaddr, peer.ID) {
+	rest, id := peer.SplitAddr(a)
+	return rest, id
+}
+
+// sameEndpoint tells whether a and b are the same transport at the same IP and
+// port, whatever the spelling and whether or not they say which TLS name to ask
+// for (a connection's remote address does not).
+func sameEndpoint(a, b ma.Multiaddr) bool {
+	return TransportName(a) == TransportName(b) && sameHostPort(a, b)
+}
+
+func sameHostPort(a, b ma.Multiaddr) bool {
+	x, errX := manet.ToIP(a)
+	y, errY := manet.ToIP(b)
+	return errX == nil && errY == nil && x.Equal(y) && port(a) == port(b)
+}
+
+// port is the TCP or UDP port of a, as text; empty when there is none.
+func port(a ma.Multiaddr) string {
+	for _, c := range a {
+		if code := c.Protocol().Code; code == ma.P_TCP || code == ma.P_UDP {
+			return c.Value()
+		}
+	}
+	return ""
+}
+
+// throughRelay is the address of whoever holds a reservation on the relay at a:
+// a/p2p/RELAY/p2p-circuit.
+func throughRelay(a ma.Multiaddr, relay peer.ID) ma.Multiaddr {
+	p2p := ma.StringCast("/p2p/" + relay.String())
+	return slices.Concat(canonical(a), p2p, circuit)
+}
+
+// maxCircuitAddrs bounds how many addresses one reservation gives us: what we
+// announce, everybody who wants us dials.
+const maxCircuitAddrs = 4
+
+// circuitAddrs are the addresses through one relay, best first: by the address
+// that is known to work (used), then by what the relay says of itself, one for
+// each other IP family and transport, for peers that cannot go the way we went.
+func circuitAddrs(relay peer.ID, used ma.Multiaddr, vouched []ma.Multiaddr) []ma.Multiaddr {
+	out := []ma.Multiaddr{throughRelay(used, relay)}
+	seen := map[string]bool{way(used): true}
+	for _, a := range vouched {
+		a, _ = splitPeer(a)
+		if w := way(a); w != "" && !seen[w] && len(out) < maxCircuitAddrs && !has(a, ma.P_CIRCUIT) && manet.IsPublicAddr(a) {
+			seen[w] = true
+			out = append(out, throughRelay(a, relay))
+		}
+	}
+	return out
+}
+
+// way is the IP family and the transport of an address; empty when it has no
+// transport we speak.
+func way(a ma.Multiaddr) string {
+	name := TransportName(a)
+	if name == "" {
+		return ""
+	}
+	return family(a) + " " + name
+}
+
+// family is ip4, ip6 or, for any other address, the name of its first protocol.
+func family(a ma.Multiaddr) string {
+	if len(a) == 0 {
+		return ""
+	}
+	return a[0].Protocol().Name
+}

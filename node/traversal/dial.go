@@ -1,0 +1,178 @@
+package traversal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// connectTimeout bounds one try to connect to a peer over all its addresses.
+	// It is longer than the transports' own timeouts (15 s), which know the
+	// reason of a failure, and leaves room for addresses that had to queue.
+	connectTimeout = 45 * time.Second
+	// maxStarts peers are begun to be dialled at once, and as many again every
+	// startEvery: a long list neither floods a home router nor lets its dead
+	// relays hold up the living ones.
+	maxStarts  = 10
+	startEvery = 100 * time.Millisecond
+	// shadowDelay is what the WebSocket address waits that the swarm hides behind
+	// a raw TCP one on the same port.
+	shadowDelay = 2 * streamDelay
+)
+
+// connect returns a direct connection to the candidate: one that is there, or a
+// new one.
+func (c *candidate) connect(ctx context.Context) (network.Conn, error) {
+	if conn := c.existing(); conn != nil {
+		return conn, nil
+	}
+	if err := c.keeper.starts.enter(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	// The swarm's own backoff would answer "dial backoff" for an attempt that was
+	// never made; ours is the one that counts. Forcing also keeps relayed
+	// connections out: a reservation cannot be had through a relay.
+	ctx = network.WithForceDirectDial(ctx, "bootstrap")
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", c.id, err)
+	}
+	return conn, nil
+}
+
+// existing is a direct connection that is there already, preferably one that we
+// opened: its far end is an address others can dial.
+func (c *candidate) existing() network.Conn {
+	var found network.Conn
+	for _, conn := range c.keeper.Host.Network().ConnsToPeer(c.id) {
+		if conn.IsClosed() || has(conn.RemoteMultiaddr(), ma.P_CIRCUIT) {
+			continue
+		}
+		if found == nil || conn.Stat().Direction == network.DirOutbound {
+			found = conn
+		}
+	}
+	return found
+}
+
+// takeAddrs are the candidate's addresses for one dial. What a peer spoke last
+// time it may not speak on the next connection.
+func (c *candidate) takeAddrs() []ma.Multiaddr {
+	c.keeper.mu.Lock()
+	defer c.keeper.mu.Unlock()
+	c.fresh, c.hop = false, hopUnknown
+	return slices.Clone(c.addrs)
+}
+
+// dial races all addresses of the candidate.
+//
+// The swarm drops a WebSocket address when it knows a raw TCP one on the same IP
+// and port. Where something on the way looks into port 443, only the WebSocket
+// passes: so it is asked for a second time, with the raw address taken away. Both
+// requests are served by the same race, and the first connection ends it.
+func (c *candidate) dial(ctx context.Context) (network.Conn, error) {
+	store, swarm := c.keeper.Host.Peerstore(), c.keeper.Host.Network()
+	store.AddAddrs(c.id, c.takeAddrs(), peerstore.TempAddrTTL)
+	shadows := shadowing(store.Addrs(c.id))
+	if len(shadows) == 0 {
+		return swarm.DialPeer(ctx, c.id)
+	}
+	r := newRace(ctx)
+	r.enter(func(ctx context.Context) (network.Conn, error) { return swarm.DialPeer(ctx, c.id) })
+	r.enter(func(ctx context.Context) (network.Conn, error) {
+		if !pause(ctx, shadowDelay) {
+			return nil, ctx.Err()
+		}
+		store.SetAddrs(c.id, shadows, 0)
+		defer store.AddAddrs(c.id, shadows, peerstore.TempAddrTTL)
+		return swarm.DialPeer(ctx, c.id)
+	})
+	return r.first()
+}
+
+// shadowing are the raw TCP addresses that hide a WebSocket one.
+func shadowing(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, raw := range addrs {
+		hides := func(a ma.Multiaddr) bool {
+			t := TransportName(a)
+			return (t == "ws" || t == "wss") && sameHostPort(a, raw)
+		}
+		if TransportName(raw) == "tcp" && slices.ContainsFunc(addrs, hides) {
+			out = append(out, raw)
+		}
+	}
+	return out
+}
+
+// race runs ways to the same end side by side. The first success wins and ends
+// the others.
+type race struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	results chan result
+	entered int
+}
+
+type result struct {
+	conn network.Conn
+	err  error
+}
+
+func newRace(ctx context.Context) *race {
+	ctx, cancel := context.WithCancel(ctx)
+	return &race{ctx: ctx, cancel: cancel, results: make(chan result, 2)}
+}
+
+// enter starts one way; at most two may enter.
+func (r *race) enter(way func(context.Context) (network.Conn, error)) {
+	r.entered++
+	go func() {
+		c, err := way(r.ctx)
+		r.results <- result{c, err}
+	}()
+}
+
+// first waits for the first success, or for all failures. It does not return
+// before every way has ended.
+func (r *race) first() (won network.Conn, err error) {
+	defer r.cancel()
+	var errs []error
+	for range r.entered {
+		res := <-r.results
+		switch {
+		case res.err != nil:
+			errs = append(errs, res.err)
+		case won == nil:
+			won = res.conn
+			r.cancel()
+		}
+	}
+	if won != nil {
+		return won, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// gate lets a burst through and then as many again every startEvery.
+type gate struct{ slots chan struct{} }
+
+// enter waits for its turn, or for the end of ctx.
+func (g *gate) enter(ctx context.Context) error {
+	select {
+	case g.slots <- struct{}{}:
+		time.AfterFunc(startEvery, func() { <-g.slots })
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,342 @@
+package traversal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/node/netcheck"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// hedgeAfter is how long one relay may think about a reservation before another
+// one is asked as well.
+const hedgeAfter = 2 * time.Second
+
+// Why a reservation ends.
+var (
+	errConnClosed = errors.New("the connection to the relay is closed")
+	errNoRelay    = errors.New("the relay has stopped relaying")
+	errExpired    = errors.New("the reservation could not be renewed in time")
+	errSurplus    = errors.New("not renewed: more reservations than wanted")
+)
+
+// holding is a reservation that stands, and the connection it lives by.
+type holding struct {
+	keeper *Keeper
+	conn   network.Conn
+	id     string // of the connection, as in events
+	used   ma.Multiaddr
+	made   time.Time
+
+	// guarded by keeper.mu
+	reservation reservation
+	addrs       []ma.Multiaddr
+	rtt         time.Duration
+	silent      bool // the last ping was not answered
+	failing     bool // the last renewal failed
+}
+
+// sound tells whether nothing speaks against the reservation. A doubtful one is
+// kept, and another relay asked meanwhile.
+func (h *holding) sound() bool { return !h.silent && !h.failing }
+
+// claim asks for the turn to ask a relay for a reservation: it is given when
+// fewer stand, or are being asked for, than wanted.
+func (k *Keeper) claim(id peer.ID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	pending := 0
+	for _, since := range k.asking {
+		if time.Since(since) < hedgeAfter {
+			pending++
+		}
+	}
+	if k.soundLocked()+pending >= k.want() {
+		return false
+	}
+	k.asking[id] = time.Now()
+	return true
+}
+
+// serve asks the candidate for a reservation and, when it is granted, keeps it
+// for as long as it lives.
+func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan struct{}) {
+	r, err := reserve(ctx, conn)
+	if err != nil {
+		c.denied(ctx, conn, err)
+		return
+	}
+	c.refusals = 0
+	h := c.keeper.adopt(c, conn, r)
+	err = h.live(ctx, closed)
+	c.keeper.drop(ctx, c, h, err)
+}
+
+// denied gives the turn back and notes why there is no reservation.
+func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
+	k := c.keeper
+	wait := backoff(c.refusals, maxBackoff, jitter())
+	if refused(err) {
+		wait = max(wait, refusedBackoff)
+	}
+	c.refusals++
+	k.mu.Lock()
+	delete(k.asking, c.id)
+	c.notBefore = time.Now().Add(wait)
+	if unsupported(err) {
+		c.hop = hopNo
+	}
+	k.tellLocked()
+	k.mu.Unlock()
+	if unsupported(err) {
+		k.log().Info("peer is no relay", "peer", c.id.String())
+		return
+	}
+	if ctx.Err() == nil {
+		k.recordFailed(conn, err, false)
+	}
+}
+
+func (k *Keeper) recordFailed(conn network.Conn, err error, renewal bool) {
+	k.record(wire.Event{Kind: wire.ReservationFailed, Relay: conn.RemotePeer().String(), Conn: k.connID(conn),
+		Failure: string(netcheck.Classify(err)), Err: err.Error(), Renewal: renewal})
+}
+
+// adopt makes the granted reservation one of ours.
+func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation) *holding {
+	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r}
+	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
+	k.mu.Lock()
+	delete(k.asking, c.id)
+	k.held[c.id] = h
+	k.tellLocked()
+	k.mu.Unlock()
+	h.recordMade(r, h.addrs, false)
+	k.tellChanged()
+	return h
+}
+
+func (k *Keeper) tellChanged() {
+	if k.Changed != nil {
+		k.Changed()
+	}
+}
+
+func (h *holding) recordMade(r reservation, addrs []ma.Multiaddr, renewal bool) {
+	e := wire.Event{Kind: wire.ReservationMade, Relay: h.conn.RemotePeer().String(), Conn: h.id, Expires: r.Expires,
+		Voucher: r.Voucher, LimitSeconds: uint32(r.Limit / time.Second), LimitBytes: r.Data, Renewal: renewal}
+	for _, a := range addrs {
+		e.Addrs = append(e.Addrs, a.String())
+	}
+	h.keeper.record(e)
+}
+
+// dialled is the address by which the relay can be reached: the far end of a
+// connection we opened, in the words in which we knew it.
+func (k *Keeper) dialled(c *candidate, conn network.Conn) ma.Multiaddr {
+	k.mu.Lock()
+	known := slices.Clone(c.addrs)
+	k.mu.Unlock()
+	remote := conn.RemoteMultiaddr()
+	for _, a := range slices.Concat(known, k.Host.Peerstore().Addrs(c.id)) {
+		if sameEndpoint(a, remote) {
+			return canonical(a)
+		}
+	}
+	if conn.Stat().Direction == network.DirInbound && len(known) > 0 {
+		return known[0] // the far end is a port that nobody listens on
+	}
+	return canonical(remote)
+}
+
+// live keeps the reservation until it is lost, and tells why; nil when ctx ends.
+func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
+	inner, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	var wg sync.WaitGroup
+	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays} {
+		wg.Go(func() {
+			if err := watch(inner); err != nil {
+				end(err)
+			}
+		})
+	}
+	select {
+	case <-inner.Done():
+	case <-closed:
+		end(errConnClosed)
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(inner)
+}
+
+// ping watches the path.
+func (h *holding) ping(ctx context.Context) error {
+	p := pinger{conn: h.conn, report: h.pinged}
+	return p.run(ctx)
+}
+
+// pinged notes one round trip, or its failure.
+func (h *holding) pinged(rtt time.Duration, err error) {
+	k := h.keeper
+	e := wire.Event{Kind: wire.RelayPing, Relay: h.conn.RemotePeer().String(), Conn: h.id, Outcome: wire.OK, MS: ms(rtt)}
+	if err != nil {
+		e.Outcome, e.Err = wire.Failed, err.Error()
+	}
+	k.mu.Lock()
+	if err == nil {
+		h.rtt = rtt
+	}
+	h.doubtLocked(&h.silent, err != nil)
+	k.mu.Unlock()
+	k.record(e)
+}
+
+// doubtLocked sets one of the doubts and wakes the others when there is need of
+// them. keeper.mu is held.
+func (h *holding) doubtLocked(doubt *bool, yes bool) {
+	if *doubt == yes {
+		return
+	}
+	*doubt = yes
+	if yes {
+		h.keeper.lost = time.Now()
+	}
+	h.keeper.tellLocked()
+}
+
+// relays ends when the relay says that it relays no more: a reservation on a
+// relay service that was stopped or restarted is dead, although the connection
+// lives.
+func (h *holding) relays(ctx context.Context) error {
+	k := h.keeper
+	for ctx.Err() == nil {
+		change := k.change()
+		if k.hopOf(h.conn.RemotePeer()) == hopNo {
+			return errNoRelay
+		}
+		await(ctx, change, idleBackoff)
+	}
+	return nil
+}
+
+// renewEvery is the longest wait between two renewals. A relay service that
+// was restarted behind a connection that stayed has forgotten us without a sign;
+// asking again mends it, and costs less than a byte per second.
+const renewEvery = 10 * time.Minute
+
+// renew asks again at half of the lifetime, and then until it is over. It ends
+// with an error when the reservation does.
+func (h *holding) renew(ctx context.Context) error {
+	for failures := 0; ; {
+		left := h.lifetimeLeft()
+		wait := min(left/2, cmp.Or(h.keeper.renewEvery, renewEvery))
+		if failures > 0 {
+			wait = min(backoff(failures, maxBackoff, jitter()), left)
+		}
+		if !pause(ctx, wait) {
+			return nil
+		}
+		if h.surplus() {
+			return errSurplus
+		}
+		err := h.renewOnce(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			failures = 0
+		case h.lifetimeLeft() <= 0:
+			return fmt.Errorf("%w: %w", errExpired, err)
+		default:
+			failures++
+		}
+	}
+}
+
+// lifetimeLeft is how long the reservation stands by our clock.
+func (h *holding) lifetimeLeft() time.Duration {
+	h.keeper.mu.Lock()
+	defer h.keeper.mu.Unlock()
+	return time.Until(h.reservation.granted.Add(h.reservation.TTL))
+}
+
+func (h *holding) surplus() bool {
+	h.keeper.mu.Lock()
+	defer h.keeper.mu.Unlock()
+	others := h.keeper.soundLocked()
+	if h.sound() {
+		others--
+	}
+	return others >= h.keeper.want()
+}
+
+func (h *holding) renewOnce(ctx context.Context) error {
+	k := h.keeper
+	r, err := reserve(ctx, h.conn)
+	if err != nil {
+		if ctx.Err() == nil {
+			k.recordFailed(h.conn, err, true)
+		}
+		k.mu.Lock()
+		h.doubtLocked(&h.failing, true)
+		k.mu.Unlock()
+		return err
+	}
+	addrs := circuitAddrs(h.conn.RemotePeer(), h.used, r.Addrs)
+	k.mu.Lock()
+	moved := !slices.EqualFunc(addrs, h.addrs, ma.Multiaddr.Equal)
+	h.reservation, h.addrs = r, addrs
+	h.doubtLocked(&h.failing, false)
+	k.mu.Unlock()
+	h.recordMade(r, addrs, true)
+	if moved {
+		k.tellChanged()
+	}
+	return nil
+}
+
+// drop forgets the reservation. A path that is dead takes its connection along.
+func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) {
+	k.mu.Lock()
+	delete(k.held, c.id)
+	k.lost = time.Now()
+	// The others first: they are connected, and nothing speaks against them.
+	c.notBefore = time.Now().Add(time.Second)
+	k.tellLocked()
+	k.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	k.record(wire.Event{Kind: wire.ReservationLost, Relay: c.id.String(), Conn: h.id, Err: why.Error()})
+	k.tellChanged()
+	if errors.Is(why, errDead) {
+		_ = h.conn.Close()
+	}
+}
+
+func (h *holding) status() wire.RelayStatus {
+	return wire.RelayStatus{
+		PeerID:       h.conn.RemotePeer().String(),
+		Addr:         h.used.String(),
+		Transport:    TransportName(h.used),
+		Conn:         h.id,
+		Since:        h.conn.Stat().Opened.UTC(),
+		Expires:      h.reservation.Expires,
+		RTTMS:        ms(h.rtt),
+		LimitSeconds: uint32(h.reservation.Limit / time.Second),
+		LimitBytes:   h.reservation.Data,
+	}
+}

@@ -1,0 +1,161 @@
+package traversal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// reserveTimeout bounds one RESERVE: a round trip, and a relay that is busy.
+	reserveTimeout = 10 * time.Second
+	// maxHopMessage is the library's bound, on both sides.
+	maxHopMessage = 4096
+)
+
+// reservation is what a relay granted.
+type reservation struct {
+	Expires time.Time      // by the relay's clock
+	granted time.Time      // by ours
+	TTL     time.Duration  // from granted
+	Addrs   []ma.Multiaddr // of the relay, as it says
+	Voucher []byte         // the signed envelope; nil when the relay gave none
+	Limit   time.Duration  // of one circuit; 0 means none
+	Data    uint64         // bytes of one circuit, each way; 0 means none
+}
+
+// reserve asks the relay at the far end of conn for a reservation, over that
+// connection and no other. The library's client.Reserve asks over whichever
+// connection it finds, and throws the signed voucher away.
+//
+// A refusal is a *client.ReservationError, so that it is classified like the
+// library's own. Spec: libp2p/specs relay/circuit-v2.md.
+func reserve(ctx context.Context, conn network.Conn) (reservation, error) {
+	ctx, cancel := context.WithTimeout(ctx, reserveTimeout)
+	defer cancel()
+	s, err := openStream(ctx, conn, proto.ProtoIDv2Hop)
+	if err != nil {
+		return reservation{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	answer, err := exchange(s)
+	if err != nil {
+		_ = s.Reset()
+		return reservation{}, fmt.Errorf("ask %s for a reservation: %w", conn.RemotePeer(), ctxCause(ctx, err))
+	}
+	_ = s.Close()
+	granted, err := readGrant(answer, conn)
+	if err != nil {
+		return reservation{}, fmt.Errorf("reservation on %s: %w", conn.RemotePeer(), err)
+	}
+	return granted, nil
+}
+
+// exchange sends RESERVE and reads the relay's answer.
+func exchange(s negotiated) (*pb.HopMessage, error) {
+	ask := pb.HopMessage{Type: pb.HopMessage_RESERVE.Enum()}
+	if err := util.NewDelimitedWriter(s).WriteMsg(&ask); err != nil {
+		return nil, err
+	}
+	in := util.NewDelimitedReader(s, maxHopMessage)
+	defer in.Close()
+	var answer pb.HopMessage
+	if err := in.ReadMsg(&answer); err != nil {
+		return nil, err
+	}
+	return &answer, nil
+}
+
+// readGrant makes a reservation of the relay's answer, or the reason why not.
+func readGrant(answer *pb.HopMessage, conn network.Conn) (reservation, error) {
+	if answer.GetType() != pb.HopMessage_STATUS {
+		return reservation{}, malformed("the answer is no status message")
+	}
+	if status := answer.GetStatus(); status != pb.Status_OK {
+		return reservation{}, &client.ReservationError{Status: status, Reason: "the relay refused"}
+	}
+	grant := answer.GetReservation()
+	if grant == nil {
+		return reservation{}, malformed("the answer has no reservation in it")
+	}
+	if err := checkVoucher(grant.GetVoucher(), conn.RemotePeer(), conn.LocalPeer()); err != nil {
+		return reservation{}, malformed(err.Error())
+	}
+	r := reservation{
+		Expires: time.Unix(int64(grant.GetExpire()), 0).UTC(),
+		granted: time.Now(),
+		Voucher: grant.GetVoucher(),
+		Limit:   time.Duration(answer.GetLimit().GetDuration()) * time.Second,
+		Data:    answer.GetLimit().GetData(),
+	}
+	r.TTL = lifetime(time.Until(r.Expires))
+	for _, b := range grant.GetAddrs() {
+		if a, err := ma.NewMultiaddrBytes(b); err == nil {
+			r.Addrs = append(r.Addrs, a)
+		}
+	}
+	return r, nil
+}
+
+func malformed(why string) error {
+	return &client.ReservationError{Status: pb.Status_MALFORMED_MESSAGE, Reason: why}
+}
+
+// Bounds on what we believe of a lifetime: relays give an hour. Where it is
+// outside of them, a clock is wrong, the relay's or ours, and the library would
+// refuse the reservation; a donor with a wrong clock is still a donor.
+const (
+	shortestTTL = 30 * time.Second
+	longestTTL  = 24 * time.Hour
+	assumedTTL  = 20 * time.Minute
+)
+
+func lifetime(left time.Duration) time.Duration {
+	if left < shortestTTL || left > longestTTL {
+		return assumedTTL
+	}
+	return left
+}
+
+// checkVoucher verifies the relay's signature under the reservation. No voucher
+// is no error: the spec leaves it to the relay.
+func checkVoucher(envelope []byte, relay, self peer.ID) error {
+	if len(envelope) == 0 {
+		return nil
+	}
+	env, rec, err := record.ConsumeEnvelope(envelope, proto.RecordDomain)
+	if err != nil {
+		return fmt.Errorf("voucher: %w", err)
+	}
+	voucher, ok := rec.(*proto.ReservationVoucher)
+	if !ok {
+		return fmt.Errorf("voucher: is a %T", rec)
+	}
+	signer, err := peer.IDFromPublicKey(env.PublicKey)
+	switch {
+	case err != nil:
+		return fmt.Errorf("voucher: key of the signer: %w", err)
+	case signer != voucher.Relay || signer != relay:
+		return fmt.Errorf("voucher: signed by %s for relay %s, not by %s", signer, voucher.Relay, relay)
+	case voucher.Peer != self:
+		return fmt.Errorf("voucher: is for %s, not for us", voucher.Peer)
+	}
+	return nil
+}
+
+// refused tells whether the relay itself said no, as opposed to the network.
+func refused(err error) bool {
+	var re *client.ReservationError
+	return errors.As(err, &re)
+}

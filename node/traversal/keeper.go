@@ -1,0 +1,256 @@
+package traversal
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
+
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+// Keeper keeps a reservation on some relay, for ever. Its fields are set
+// before Run; only Host is required.
+//
+// Every peer of the bootstrap list is dialled at once and kept connected, since
+// peers that are no relays are still needed: they tell us our address as others
+// see it. Of those that relay, the first to answer gives the reservation; the
+// others stand by, connected, and take over within a round trip.
+type Keeper struct {
+	Host host.Host
+	// Bootstrap are multiaddrs of relays and ordinary peers: raw addresses with
+	// /p2p/ID, /dns*, /dnsaddr. Empty: nobody is dialled.
+	Bootstrap []string
+	// Want is how many reservations are held at once; 0 means 1, and a negative
+	// number none (a relay keeps its peers, and needs no relay).
+	Want int
+	// Record takes every event of this package: resolve.ended, reservation.made,
+	// reservation.failed, reservation.lost and relay.ping. nil means nobody does.
+	// It is called from several goroutines and must not block.
+	Record func(wire.Event)
+	// ConnID names a connection as the conn.opened events do; nil means the
+	// library's own ID.
+	ConnID func(network.Conn) string
+	// Changed is called when the answer of CircuitAddrs has changed; nil means
+	// nobody wants to know. It is called without locks held, and may call
+	// CircuitAddrs and Relays. When the keeper ends it is not called.
+	Changed func()
+	// Resolver answers questions about names; nil means the system's.
+	Resolver madns.BasicResolver
+	Log      *slog.Logger // nil means discard
+
+	starts     gate          // of dials
+	renewEvery time.Duration // 0 means renewEvery; shorter in tests
+
+	mu         sync.Mutex // guards the fields below
+	candidates map[peer.ID]*candidate
+	held       map[peer.ID]*holding
+	asking     map[peer.ID]time.Time // who is being asked for a reservation, since when
+	lost       time.Time             // when a reservation was last lost or became doubtful
+	closing    map[network.Conn]chan struct{}
+	changed    chan struct{} // closed and replaced when any of the above changes
+	tending    sync.WaitGroup
+}
+
+// Run works until ctx ends, and returns nil then. It returns an error at once
+// when Bootstrap is malformed; CheckBootstrap tells beforehand.
+func (k *Keeper) Run(ctx context.Context) error {
+	list, err := parseBootstrap(k.Bootstrap)
+	if err != nil {
+		return fmt.Errorf("keep a reservation: %w", err)
+	}
+	k.reset()
+	stop, err := k.watch(ctx)
+	if err != nil {
+		return fmt.Errorf("keep a reservation: %w", err)
+	}
+	defer stop()
+	for _, id := range list.order {
+		k.add(ctx, id, list.peers[id]...)
+	}
+	for _, name := range list.names {
+		k.tending.Go(func() { k.followName(ctx, name) })
+	}
+	<-ctx.Done()
+	k.tending.Wait()
+	return nil
+}
+
+func (k *Keeper) reset() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.starts = gate{slots: make(chan struct{}, maxStarts)}
+	k.candidates = map[peer.ID]*candidate{}
+	k.held = map[peer.ID]*holding{}
+	k.asking = map[peer.ID]time.Time{}
+	k.closing = map[network.Conn]chan struct{}{}
+	k.changed = make(chan struct{})
+}
+
+// add makes a candidate of a peer, or adds addresses to the one it is.
+func (k *Keeper) add(ctx context.Context, id peer.ID, addrs ...ma.Multiaddr) {
+	if id == k.Host.ID() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c, known := k.candidates[id]
+	if !known {
+		c = &candidate{keeper: k, id: id}
+		k.candidates[id] = c
+	}
+	for _, a := range addrs {
+		if !ma.Contains(c.addrs, a) {
+			c.addrs = append(c.addrs, a)
+			c.fresh = true
+		}
+	}
+	k.tellLocked()
+	if !known && ctx.Err() == nil {
+		k.tending.Go(func() { c.tend(ctx) })
+	}
+}
+
+// followName keeps a name's peers in the list: asked at once, again after a
+// failure, and now and then, since relays move.
+func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
+	found := func(id peer.ID, a ma.Multiaddr) { k.add(ctx, id, a) }
+	for failures := 0; ctx.Err() == nil; {
+		if err := k.expand(ctx, name, found); err != nil {
+			failures++
+		} else {
+			failures = 0
+		}
+		k.restName(ctx, failures)
+	}
+}
+
+// restName waits before a name is asked again.
+func (k *Keeper) restName(ctx context.Context, failures int) {
+	began, luck := time.Now(), jitter()
+	for ctx.Err() == nil {
+		change := k.change()
+		wait := resolveAgain
+		if failures > 0 {
+			wait = backoff(failures-1, maxBackoff, luck)
+		} else if lacking, _ := k.need(); lacking {
+			wait = maxBackoff
+		}
+		left := wait - time.Since(began)
+		if left <= 0 {
+			return
+		}
+		await(ctx, change, left)
+	}
+}
+
+// CircuitAddrs are the addresses under which the standing reservations make us
+// reachable: /ip4/.../p2p/RELAY/p2p-circuit, without /p2p/SELF. The oldest
+// reservation comes first, and of its addresses the one that we use ourselves.
+func (k *Keeper) CircuitAddrs() []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, h := range k.holdings() {
+		out = append(out, h.addrs...)
+	}
+	return out
+}
+
+// Relays tells about the relays that hold a reservation of ours, the oldest
+// reservation first.
+func (k *Keeper) Relays() []wire.RelayStatus {
+	out := []wire.RelayStatus{}
+	for _, h := range k.holdings() {
+		out = append(out, h.status())
+	}
+	return out
+}
+
+// holdings are copies of what is held, the oldest first.
+func (k *Keeper) holdings() []holding {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make([]holding, 0, len(k.held))
+	for _, h := range k.held {
+		out = append(out, *h)
+	}
+	slices.SortFunc(out, func(a, b holding) int {
+		return cmp.Or(a.made.Compare(b.made), cmp.Compare(a.conn.RemotePeer(), b.conn.RemotePeer()))
+	})
+	return out
+}
+
+// tellLocked wakes everybody who waits for a change of state. k.mu is held.
+func (k *Keeper) tellLocked() {
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+// change is closed at the next change of state; it is taken before looking.
+func (k *Keeper) change() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.changed
+}
+
+func (k *Keeper) want() int {
+	if k.Want == 0 {
+		return 1
+	}
+	return max(k.Want, 0)
+}
+
+// need tells whether fewer sound reservations are held than wanted, and when
+// one was last lost.
+func (k *Keeper) need() (lacking bool, lost time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.soundLocked() < k.want(), k.lost
+}
+
+// soundLocked counts the reservations whose relay answers. k.mu is held.
+func (k *Keeper) soundLocked() int {
+	n := 0
+	for _, h := range k.held {
+		if h.sound() {
+			n++
+		}
+	}
+	return n
+}
+
+func (k *Keeper) record(e wire.Event) {
+	if k.Record != nil {
+		k.Record(e)
+	}
+}
+
+func (k *Keeper) connID(c network.Conn) string {
+	if k.ConnID != nil {
+		return k.ConnID(c)
+	}
+	return c.ID()
+}
+
+func (k *Keeper) log() *slog.Logger {
+	if k.Log != nil {
+		return k.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+func (k *Keeper) resolver() madns.BasicResolver {
+	if k.Resolver != nil {
+		return k.Resolver
+	}
+	return net.DefaultResolver
+}

@@ -1,0 +1,66 @@
+package traversal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// negotiated is a stream whose first write carries the protocol's name along,
+// so that a request and its answer take one round trip.
+type negotiated struct {
+	network.Stream
+	lazy io.ReadWriteCloser
+}
+
+func (s negotiated) Read(b []byte) (int, error)  { return s.lazy.Read(b) }
+func (s negotiated) Write(b []byte) (int, error) { return s.lazy.Write(b) }
+
+// openStream opens a stream of one protocol on this very connection. The
+// library's host.NewStream takes whichever connection to the peer it likes best.
+func openStream(ctx context.Context, conn network.Conn, id protocol.ID) (negotiated, error) {
+	s, err := conn.NewStream(network.WithAllowLimitedConn(ctx, string(id)))
+	if err != nil {
+		return negotiated{}, fmt.Errorf("open a stream of %s to %s: %w", id, conn.RemotePeer(), err)
+	}
+	if err := s.SetProtocol(id); err != nil {
+		_ = s.Reset()
+		return negotiated{}, fmt.Errorf("open a stream of %s to %s: %w", id, conn.RemotePeer(), err)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = s.SetDeadline(deadline)
+	}
+	return negotiated{s, multistream.NewMSSelect(s, id)}, nil
+}
+
+// unsupported tells whether the far side does not speak the protocol.
+func unsupported(err error) bool {
+	var no multistream.ErrNotSupported[protocol.ID]
+	return errors.As(err, &no)
+}
+
+// ctxCause prefers the reason why ctx ended to the error that its end caused.
+func ctxCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+	}
+	return err
+}
+
+// pause waits, or returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

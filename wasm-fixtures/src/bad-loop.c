@@ -1,0 +1,6 @@
+// Never ends.
+__attribute__((export_name("_start"))) void start(void)
+{
+	for (volatile unsigned i = 0;; i++)
+		;
+}
