@@ -99,7 +99,7 @@ func (r *run) sendJob(ctx context.Context, phase evidence.Phase, to string) (wir
 const nonceSize = 32
 
 // taskID names the task of a nonce, so that both ends' records carry the nonce.
-func TaskID(nonce []byte) string { return "wce2e-" + hex.EncodeToString(nonce) }
+func taskID(nonce []byte) string { return "wce2e-" + hex.EncodeToString(nonce) }
 
 func sum(b []byte) string {
 	s := sha256.Sum256(b)

@@ -25,7 +25,7 @@ const (
 )
 
 // ErrNoBundle is the error of Open for a folder that holds nothing of a bundle.
-var ErrNoBundle = errors.New("not an evidence bundle: there is no " + TraceFile + " in it")
+var ErrNoBundle = errors.New("not an evidence bundle, which has a " + TraceFile)
 
 // Bundle is what Open has read.
 type Bundle struct {
@@ -59,6 +59,12 @@ type problem struct{ file, text string }
 // Problems; the error is for what is no bundle (ErrNoBundle) or cannot be read.
 // Memory is bounded, whoever made the bundle.
 func Open(dir string) (*Bundle, error) {
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return nil, fmt.Errorf("open bundle: %w", err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("open bundle %s: not a folder: %w", dir, ErrNoBundle)
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open bundle: %w", err)

@@ -36,7 +36,7 @@ func newAddrLog(h host.Host, rec *recorder, ann *announcer, circuits func() []ma
 
 // relaysChanged is called when a reservation was made or lost.
 func (l *addrLog) relaysChanged() {
-	circuits := l.withSelf(l.circuits())
+	circuits := l.circuits()
 	l.ann.setCircuits(circuits)
 	// The library would ask again within 5 s. An error says that the host is
 	// closed, and nobody needs to know then.

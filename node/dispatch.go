@@ -118,8 +118,12 @@ func (s *submitter) exchange(ctx context.Context, way route, payload []byte, tas
 	answer, err := roundTrip(stream, payload)
 	if err != nil {
 		stream.Reset()
-		if ctx.Err() != nil {
+		var reset *network.StreamError
+		switch {
+		case ctx.Err() != nil:
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
+			err = fmt.Errorf("the peer takes no jobs: it does not speak the protocol %s: %w", wire.DispatchProtocol, err)
 		}
 		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,11 +25,13 @@ const (
 	// responseTimeout bounds the writing of one response, which may be ten
 	// times as long.
 	responseTimeout = 3 * time.Minute
+	// answerLeaves is what a written answer is given to get onto the network.
+	answerLeaves = 250 * time.Millisecond
 )
 
 // jobServer runs the tasks that peers send.
 type jobServer struct {
-	ctx    context.Context // ends with the node
+	ctx    context.Context // of every job; never ends: the runner does
 	policy policy
 	runner *sandbox.Runner
 	rec    *recorder
@@ -37,7 +40,8 @@ type jobServer struct {
 	mu     sync.Mutex // guards the field below
 	counts wire.JobCounts
 
-	active sync.WaitGroup // streams that are being served
+	active     sync.WaitGroup // streams that are being served
+	lastAnswer atomic.Int64   // Unix nanoseconds
 }
 
 func (s *jobServer) jobCounts() wire.JobCounts {
@@ -53,6 +57,7 @@ func (s *jobServer) handle(stream network.Stream) {
 	answer, err := s.serve(stream)
 	if err == nil {
 		err = send(stream, answer)
+		s.lastAnswer.Store(time.Now().UnixNano())
 	}
 	if err != nil {
 		s.log.Warn("a job's stream failed", "peer", stream.Conn().RemotePeer().String(), "conn", connID(stream.Conn()), "err", err)
@@ -60,6 +65,21 @@ func (s *jobServer) handle(stream network.Stream) {
 		return
 	}
 	stream.Close()
+}
+
+// farewell lets the jobs that were preempted tell their submitters. An answer
+// that is written has not left yet: closing a TCP connection of libp2p resets
+// it, and what is in the buffers is lost.
+func (s *jobServer) farewell(ctx context.Context) {
+	const brief = 10 * time.Millisecond
+	if within(ctx, brief, s.active.Wait) && s.lastAnswer.Load() < time.Now().Add(-answerLeaves).UnixNano() {
+		return
+	}
+	within(ctx, stopAnswers, s.active.Wait)
+	select {
+	case <-time.After(answerLeaves):
+	case <-ctx.Done():
+	}
 }
 
 // serve reads the request and runs it. An error means that nobody can be

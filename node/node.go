@@ -219,10 +219,13 @@ func (n *node) serveJobs() error {
 	if err != nil {
 		return err
 	}
-	if n.runner, err = sandbox.New(n.ctx, sandbox.Limits{Log: n.log}); err != nil {
+	// Jobs end with the runner, which preempts them; ending them with n.ctx
+	// would make failures of them.
+	ctx := context.WithoutCancel(n.ctx)
+	if n.runner, err = sandbox.New(ctx, sandbox.Limits{Log: n.log}); err != nil {
 		return err
 	}
-	n.jobs = &jobServer{ctx: n.ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log}
+	n.jobs = &jobServer{ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log}
 	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
 	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
 	return nil

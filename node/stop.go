@@ -31,8 +31,8 @@ func (n *node) stop(why string) error {
 		errs = append(errs, n.runner.Close(ctx))
 		cancel()
 	}
-	if n.jobs != nil { // let them tell their submitters
-		within(deadline, stopAnswers, n.jobs.active.Wait)
+	if n.jobs != nil {
+		n.jobs.farewell(deadline)
 	}
 	if n.relay != nil {
 		errs = append(errs, n.relay.Close())

@@ -133,14 +133,14 @@ func within(pkg, row string) bool {
 	return ok && own == row
 }
 
-type source struct {
+type goFile struct {
 	name, pkg string
 	imports   []string
 }
 
 // imports yields every Go file of the repository but the tests.
-func imports(t *testing.T) func(func(source) bool) {
-	return func(yield func(source) bool) {
+func imports(t *testing.T) func(func(goFile) bool) {
+	return func(yield func(goFile) bool) {
 		for name := range repoFiles(t) {
 			if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 				continue
@@ -149,7 +149,7 @@ func imports(t *testing.T) func(func(source) bool) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			src := source{name: name, pkg: path.Dir(name)}
+			src := goFile{name: name, pkg: path.Dir(name)}
 			for _, spec := range f.Imports {
 				imp, err := strconv.Unquote(spec.Path.Value)
 				if err != nil {

@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/worldcompute/wce2e/e2e/lab"
 	"github.com/worldcompute/wce2e/inventory"
+	wasmfixtures "github.com/worldcompute/wce2e/wasm-fixtures"
 )
 
 func newInventoryCmd() *cobra.Command {
@@ -68,7 +70,29 @@ func readInventory(path string) (*inventory.Inventory, error) {
 	if err != nil {
 		return nil, badInventory(err)
 	}
-	return inv, nil
+	return inv, badInventory(known(inv))
+}
+
+// known finds the mistakes that the inventory's own package cannot see: words
+// that only the lab and the fixtures know.
+func known(inv *inventory.Inventory) error {
+	var ps inventory.Problems
+	f, err := wasmfixtures.Get(inv.Job.Fixture)
+	switch {
+	case err != nil:
+		ps = append(ps, inv.Problem(inv.Job.Line, "job.fixture", err.Error()))
+	case f.Bad:
+		ps = append(ps, inv.Problem(inv.Job.Line, "job.fixture", inv.Job.Fixture+" never gives an answer: it is there to be refused"))
+	}
+	if inv.Lab != nil {
+		err := lab.Check(inv.Lab)
+		var bad inventory.Problems
+		if err != nil && !errors.As(err, &bad) {
+			return err
+		}
+		ps = append(ps, bad...)
+	}
+	return ps.Err()
 }
 
 // badInventory is the usage error of an inventory's problems, each followed by

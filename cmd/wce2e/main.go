@@ -89,9 +89,13 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(err) })
 	root.AddCommand(newVersionCmd())
+	root.AddCommand(newRunCmd())
 	root.AddCommand(newNodeCmd())
 	root.AddCommand(newLabCmd())
 	root.AddCommand(newInventoryCmd())
+	root.AddCommand(newCheckCmd())
+	root.AddCommand(newReportCmd())
+	root.AddCommand(newHostCmd())
 	return root
 }
 

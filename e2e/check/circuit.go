@@ -1,8 +1,6 @@
 package check
 
 import (
-	"strings"
-
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/node/wire"
 )
@@ -19,11 +17,11 @@ func circuit(h *history, f *finding) {
 	if !ok {
 		return
 	}
-	made := false
+	dials := h.probesFor(submitter, evidence.CircuitDial)
 	for _, p := range phases {
-		made = (&reaching{h: h, f: f, donor: donor, submitter: submitter, phase: p}).judge() || made
+		(&reaching{h: h, f: f, donor: donor, submitter: submitter, phase: p}).judge(dials)
 	}
-	if !made {
+	if len(dials) == 0 {
 		return // where the hosts are matters once there is a circuit
 	}
 	otherNetwork(f, donor, submitter)
@@ -53,10 +51,10 @@ type reaching struct {
 }
 
 // judge takes the first dial that shows everything, else complains about the
-// last one. It tells whether there was one.
-func (r *reaching) judge() bool {
+// last one.
+func (r *reaching) judge(dials []probe) {
 	var one *finding
-	for _, p := range r.h.probesFor(r.submitter, evidence.CircuitDial) {
+	for _, p := range dials {
 		if p.Phase != r.phase {
 			continue
 		}
@@ -68,11 +66,10 @@ func (r *reaching) judge() bool {
 		}
 	}
 	if one == nil {
-		r.h.missingPhase(r.f, "the circuit dial", r.phase)
-		return false
+		r.h.unmetPhase(r.f, "the circuit dial", r.phase, len(dials) > 0)
+		return
 	}
 	r.f.add(one)
-	return true
 }
 
 // add takes over another finding.
@@ -111,9 +108,6 @@ func (r *reaching) dial(f *finding, p probe) {
 			r.submitter.Name, r.donor.Name, relay, d.MS, theirs, ours)
 	}
 }
-
-// capital makes a word begin a sentence.
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // listenedOn tells whether the donor had announced the address by then.
 func (r *reaching) listenedOn(addr string, by uint64) bool {

@@ -289,7 +289,7 @@ func (c *controls) expected(word string) {
 // blocked looks for the control of a word's failed dials.
 func (c *controls) blocked(word string, failed []dialled) {
 	if len(failed) == 0 {
-		c.f.lack("expect_blocked: nothing shows that %s is blocked: no dial from %s that tried it came to a refusal.", word, c.donor.Name)
+		c.f.lack("expect_blocked: nothing shows that %s is blocked: %s made no dial for it that the network has stopped.", word, c.donor.Name)
 		return
 	}
 	for _, d := range failed {

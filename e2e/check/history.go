@@ -234,11 +234,12 @@ func (h *history) both(f *finding) (donor, submitter *host, ok bool) {
 	return donor, submitter, f.sound()
 }
 
-// inPhase tells whether a line of the trace stands on that side of the hold.
+// inPhase tells whether a line of the trace stands on that side of the hold. A
+// hold that never began comes after everything.
 func (h *history) inPhase(seq uint64, p evidence.Phase) bool {
 	switch p {
 	case evidence.BeforeHold:
-		return h.holdFrom != nil && seq < h.holdFrom.seq
+		return h.holdFrom == nil || seq < h.holdFrom.seq
 	case evidence.AfterHold:
 		return h.holdTo != nil && seq > h.holdTo.seq
 	}

@@ -243,7 +243,7 @@ func (k *kept) spanning() []stood {
 	var out []stood
 	for _, b := range k.own.boots {
 		for _, e := range b.of(wire.ConnOpened) {
-			if !k.donor.is(e.Peer) || e.Relay != "" || e.Transport != k.opened.Transport {
+			if !k.donor.is(e.Peer) || e.Relay != "" || plainName(e.Transport) != plainName(k.opened.Transport) {
 				continue
 			}
 			end := b.last() // still open when the record ends
@@ -256,6 +256,15 @@ func (k *kept) spanning() []stood {
 		}
 	}
 	return k.sameEnd(out)
+}
+
+// plainName is a transport without the TLS around a WebSocket, which may end in
+// front of the relay.
+func plainName(transport string) string {
+	if transport == "wss" {
+		return "ws"
+	}
+	return transport
 }
 
 // sameEnd tells connections apart by the donor's address as the relay sees it,

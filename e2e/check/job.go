@@ -58,7 +58,7 @@ func (s *sending) judge() (t task, ok bool) {
 		}
 	}
 	if !ok {
-		s.h.missingPhase(s.f, "the job", s.phase)
+		s.h.unmetPhase(s.f, "the job", s.phase, len(s.h.jobs) > 0)
 		return t, false
 	}
 	one := new(finding)

@@ -19,6 +19,7 @@ const remedy = "A relay of one's own is the remedy: a third machine with a publi
 // whether that speaks against the mesh. That the suite did not come so far is no
 // failure of the mesh; that the donor could not be reached is one.
 func (h *history) unmet(f *finding, what string) {
+	what = capital(what)
 	donor := h.donor()
 	if donor == nil {
 		f.lack("%s: the trace names no donor.", what)
@@ -113,8 +114,16 @@ func refused(refusals []said) string {
 	return "refused with " + strings.Join(words[:min(len(words), tailLines)], ", ")
 }
 
-// missingPhase says that a step is missing on one side of the hold. What comes
-// after a hold that never began was not due.
-func (h *history) missingPhase(f *finding, what string, p evidence.Phase) {
-	h.unmet(f, what+" "+string(p)+" the hold")
+// unmetPhase is unmet for a step that is due on each side of the hold: both
+// sides missing are told as one.
+func (h *history) unmetPhase(f *finding, what string, p evidence.Phase, made bool) {
+	switch {
+	case made:
+		h.unmet(f, what+" "+string(p)+" the hold")
+	case p == evidence.BeforeHold:
+		h.unmet(f, what)
+	}
 }
+
+// capital makes a word begin a sentence.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

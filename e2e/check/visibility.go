@@ -29,10 +29,10 @@ func visibility(h *history, f *finding) {
 		f.lack("No dial was seen at all.")
 		return
 	}
-	f.see("%d dials on %d nodes, each with one outcome: %d ok, %d failed with a reason, %d given up; %d are in the logs as well.",
+	f.see("%d dials of %d nodes have one outcome each: %d ok, %d failed with a reason, %d given up; the logs tell of %d of them.",
 		v.ended, v.nodes, v.outcomes[wire.OK], v.outcomes[wire.Failed], v.outcomes[wire.Aborted], v.logged)
 	if v.excused > 0 {
-		f.see("%d were under way when their node was killed.", v.excused)
+		f.see("Under way when their node was killed, and so without an outcome: %d.", v.excused)
 	}
 	if len(v.cut) > 0 {
 		f.see("The log of %s is longer than the bundle's budget and was not compared.", strings.Join(v.cut, ", "))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/pkg/sftp"
 )
 
@@ -193,6 +194,8 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := c.Read(buf)
 		a.Data = buf[:n]
 		return err
+	case "query":
+		return o.query(a)
 	case "close":
 		return (*sockets)[o.ID].Close()
 	case "sink": // read a stream to its end, and say how much it was
@@ -211,6 +214,21 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return c.Close()
 	}
 	return fmt.Errorf("unknown order %q", o.Do)
+}
+
+// query asks a DNS server and answers with the rcode and the records, a line each.
+func (o order) query(a *answer) error {
+	name, kind, _ := strings.Cut(string(o.Data), " ")
+	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.StringToType[kind])
+	r, _, err := (&dns.Client{Net: o.Network, Timeout: o.Timeout}).Exchange(q, o.Addr)
+	if err != nil {
+		return err
+	}
+	a.Data = append(a.Data, dns.RcodeToString[r.Rcode]...)
+	for _, rr := range r.Answer {
+		a.Data = append(a.Data, "\n"+strings.ReplaceAll(rr.String(), "\t", " ")...)
+	}
+	return nil
 }
 
 // standIn plays the node that bystanders run: it has an identity and listens.

@@ -103,7 +103,7 @@ type hostProcess struct {
 	cmd     *exec.Cmd
 	orders  *json.Encoder
 	status  *json.Decoder
-	keep    []*os.File // our ends of its pipes; a finalizer would close them
+	pipes   []*os.File // our ends; closing them is the host's end
 }
 
 // boot starts every host in its namespace. They mount and listen while their
@@ -159,7 +159,7 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 	if err := ns.do(cmd.Start); err != nil {
 		return nil, err
 	}
-	h := &hostProcess{machine: m, cmd: cmd, orders: json.NewEncoder(ordersW), status: json.NewDecoder(statusR), keep: []*os.File{ordersW, statusR}}
+	h := &hostProcess{machine: m, cmd: cmd, orders: json.NewEncoder(ordersW), status: json.NewDecoder(statusR), pipes: []*os.File{ordersW, statusR}}
 	return h, h.orders.Encode(n.plan.ordersFor(m))
 }
 
@@ -187,7 +187,7 @@ func settle(p plan, hosts []*hostProcess, z *zone, log *slog.Logger) error {
 		return err
 	}
 	for _, h := range hosts {
-		go func() { log.Warn("a host's init ended", "host", h.machine.Name, "err", h.cmd.Wait()) }()
+		go h.watch(log)
 	}
 	return nil
 }
@@ -208,4 +208,14 @@ func (h *hostProcess) settle(z *zone) error {
 			return nil
 		}
 	}
+}
+
+// watch waits for a host's end. It also keeps the pipes open until then: a File
+// that nobody refers to closes itself.
+func (h *hostProcess) watch(log *slog.Logger) {
+	err := h.cmd.Wait()
+	for _, p := range h.pipes {
+		p.Close()
+	}
+	log.Warn("a host's init ended", "host", h.machine.Name, "err", err)
 }

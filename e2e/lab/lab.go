@@ -159,6 +159,7 @@ func (l *Lab) start(p plan, log *slog.Logger) (said *os.File, err error) {
 		if err := cmd.Wait(); err != nil {
 			log.Warn("lab init ended", "err", err)
 		}
+		ordersW.Close() // here at the latest: a File that nobody refers to would close itself, and end the lab
 		close(l.done)
 	}()
 	if err := json.NewEncoder(ordersW).Encode(p); err != nil {
@@ -211,7 +212,10 @@ func (l *Lab) end() error {
 	if l.pipe == nil {
 		return nil
 	}
-	err := l.pipe.Close()
+	var err error
+	if e := l.pipe.Close(); !errors.Is(e, os.ErrClosed) {
+		err = e
+	}
 	select {
 	case <-l.done:
 	case <-time.After(closeTimeout):

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -38,27 +39,37 @@ func (p *packets) set(i int, b []byte) {
 	p.iovs[i].SetLen(len(b))
 }
 
-// take returns the n bytes that message i received, and gives it a buffer for
-// the next.
+// take returns the n bytes that message i received. A small frame is copied; for
+// a large one the buffer goes along, and the message gets another.
 func (p *packets) take(i, n int) []byte {
 	if n <= smallFrame {
-		small := pool.Get().(*[smallFrame]byte)
+		small := smallFrames.Get().(*[smallFrame]byte)
 		return small[:copy(small[:], p.bufs[i][:n])]
 	}
-	big := p.bufs[i][:n]
-	p.set(i, make([]byte, maxFrame))
-	return big
+	large := p.bufs[i][:n]
+	p.set(i, newLarge())
+	return large
 }
 
-// release gives the small buffers of the first n messages back.
+// release gives the buffers of the first n messages back.
 func (p *packets) release(n int) {
 	for i := range n {
-		if b := p.bufs[i]; cap(b) == smallFrame {
-			pool.Put((*[smallFrame]byte)(b[:smallFrame]))
+		switch b := p.bufs[i]; cap(b) {
+		case smallFrame:
+			smallFrames.Put((*[smallFrame]byte)(b[:smallFrame]))
+		case maxFrame:
+			largeFrames.Put((*[maxFrame]byte)(b[:maxFrame]))
 		}
 		p.bufs[i] = nil
 	}
 }
+
+var (
+	smallFrames = sync.Pool{New: func() any { return new([smallFrame]byte) }}
+	largeFrames = sync.Pool{New: func() any { return new([maxFrame]byte) }}
+)
+
+func newLarge() []byte { return largeFrames.Get().(*[maxFrame]byte)[:] }
 
 func (p *packets) syscall(call, fd uintptr, first, n int) (int, syscall.Errno) {
 	moved, _, errno := unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&p.msgs[first])), uintptr(n-first), unix.MSG_DONTWAIT, 0, 0)

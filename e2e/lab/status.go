@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // status is what a process of the lab tells the one that started it.
@@ -17,10 +18,12 @@ type status struct {
 	Denied bool   `json:"denied,omitempty"` // Err is a missing permission
 }
 
+// statusPipe is kept for good: a File that nobody refers to closes its descriptor.
+var statusPipe = sync.OnceValue(func() *os.File { return os.NewFile(fdStatus, "status") })
+
 // say writes one status to fdStatus.
 func say(s status) error {
-	f := os.NewFile(fdStatus, "status")
-	if err := json.NewEncoder(f).Encode(s); err != nil {
+	if err := json.NewEncoder(statusPipe()).Encode(s); err != nil {
 		return fmt.Errorf("tell status: %w", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ type holdChart struct {
 	Bar     band // the hold itself
 	Lines   []string
 	Dots    []dot
-	Flags   []flag
+	Flags   []callout
 }
 
 // fact is a name and a value in words.
@@ -40,8 +40,8 @@ type dot struct {
 	Seq   uint64
 }
 
-// flag is a moment marked by an upright line.
-type flag struct {
+// callout is a moment marked by an upright line.
+type callout struct {
 	X     float64
 	Y     float64 // of its label
 	End   bool    // the label ends at the line, instead of starting there
@@ -161,29 +161,29 @@ func heldLines(pings []moment, x timeAxis, y axis) []string {
 	return list
 }
 
-func (s *story) holdFlags(x timeAxis, start, end *mark[evidence.Hold], donor *host) []flag {
-	flags := []flag{{X: x.x(start.at), Class: "edge", Label: "hold starts", Seq: start.seq}}
+func (s *story) holdFlags(x timeAxis, start, end *mark[evidence.Hold], donor *host) []callout {
+	flags := []callout{{X: x.x(start.at), Class: "edge", Label: "hold starts", Seq: start.seq}}
 	if end != nil {
 		label := "hold ends"
 		if end.data.Cut != "" {
 			label = "cut: " + head(end.data.Cut, 60)
 		}
-		flags = append(flags, flag{X: x.x(end.at), End: true, Class: "edge", Label: label, Seq: end.seq})
+		flags = append(flags, callout{X: x.x(end.at), End: true, Class: "edge", Label: label, Seq: end.seq})
 	}
 	for _, f := range s.faults {
-		flags = append(flags, flag{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, s.nameOf(f.host)), Seq: f.seq})
+		flags = append(flags, callout{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, s.nameOf(f.host)), Seq: f.seq})
 	}
 	for _, m := range donor.events {
 		if m.Kind == "conn.closed" && m.Conn == start.data.Conn && m.at.After(start.at) && (end == nil || m.at.Before(end.at)) {
-			flags = append(flags, flag{X: x.x(m.at), Class: "closed", Label: "held connection closed", Seq: m.seq})
+			flags = append(flags, callout{X: x.x(m.at), Class: "closed", Label: "held connection closed", Seq: m.seq})
 		}
 	}
 	return flags
 }
 
 // stagger keeps the labels of neighbours apart: two rows, and towards the middle.
-func stagger(flags []flag) []flag {
-	slices.SortStableFunc(flags, func(a, b flag) int { return int(a.X - b.X) })
+func stagger(flags []callout) []callout {
+	slices.SortStableFunc(flags, func(a, b callout) int { return int(a.X - b.X) })
 	for i := range flags {
 		flags[i].Y = 14
 		if i%2 == 1 {

@@ -31,9 +31,9 @@ func icon(state string) string {
 	return "?"
 }
 
-func renderHTML(s *story) ([]byte, error) {
+func renderHTML(p page) ([]byte, error) {
 	var b bytes.Buffer
-	if err := htmlTemplate.Execute(&b, s.page()); err != nil {
+	if err := htmlTemplate.Execute(&b, p); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -6,8 +6,7 @@ import (
 )
 
 // renderIndex writes index.md.
-func renderIndex(s *story) []byte {
-	p := s.page()
+func renderIndex(p page) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n\n", md(p.Title), md(p.Label))
 	fmt.Fprintf(&b, "**%s**", md(p.Overall))
@@ -38,14 +37,11 @@ func indexClaims(b *strings.Builder, claims []claimCard) {
 	row(b, "claim", "verdict", "observed", "lines of the trace")
 	rule(b, 4)
 	for _, c := range claims {
-		var lines []string
-		for _, seq := range c.Because {
-			lines = append(lines, fmt.Sprint(seq))
-		}
+		lines := ranges(c.Because)
 		if c.More > 0 {
-			lines = append(lines, fmt.Sprintf("and %d more", c.More))
+			lines += fmt.Sprintf(" and %d more", c.More)
 		}
-		row(b, md(c.Name), "**"+md(c.Verdict)+"**", md(c.Observed), strings.Join(lines, " "))
+		row(b, md(c.Name), "**"+md(c.Verdict)+"**", md(c.Observed), lines)
 	}
 }
 
@@ -104,6 +100,24 @@ func indexEnv(b *strings.Builder, env []fact) {
 	for _, f := range env {
 		fmt.Fprintf(b, "- %s: %s\n", md(f.Name), md(f.Value))
 	}
+}
+
+// ranges writes numbers shortly: 1 3-5.
+func ranges(list []uint64) string {
+	var parts []string
+	for i := 0; i < len(list); {
+		j := i
+		for j+1 < len(list) && list[j+1] == list[j]+1 {
+			j++
+		}
+		if j > i {
+			parts = append(parts, fmt.Sprintf("%d-%d", list[i], list[j]))
+		} else {
+			parts = append(parts, fmt.Sprint(list[i]))
+		}
+		i = j + 1
+	}
+	return strings.Join(parts, " ")
 }
 
 func row(b *strings.Builder, cells ...string) {

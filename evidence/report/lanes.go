@@ -16,7 +16,7 @@ type laneChart struct {
 	X       []tick
 	Hold    band // W is 0 without a hold
 	Lanes   []lane
-	Flags   []flag
+	Flags   []callout
 	Note    string
 }
 
@@ -49,6 +49,7 @@ const (
 	barHeight  = 7.0
 	barPitch   = 9.0
 	leastWidth = 3.0 // a dial of a millisecond is seen as well
+	leastLane  = 40.0
 )
 
 // maxBars bounds what is drawn of one kind on one host.
@@ -87,13 +88,13 @@ func (s *story) laneChart() laneChart {
 	return c
 }
 
-func (s *story) laneFlags(x timeAxis) []flag {
-	var flags []flag
+func (s *story) laneFlags(x timeAxis) []callout {
+	var flags []callout
 	for _, f := range s.faults {
-		flags = append(flags, flag{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, f.host), Seq: f.seq})
+		flags = append(flags, callout{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, f.host), Seq: f.seq})
 	}
 	for _, e := range s.exits {
-		flags = append(flags, flag{X: x.x(e.at), Class: "closed", Label: e.host + " died", Seq: e.seq})
+		flags = append(flags, callout{X: x.x(e.at), Class: "closed", Label: e.host + " died", Seq: e.seq})
 	}
 	return flags
 }
@@ -116,7 +117,7 @@ func (s *story) laneOf(h *host, x timeAxis, y float64) (lane, int) {
 		l.Rows = append(l.Rows, row)
 		at += row.H + 3
 	}
-	l.H = at - y + 5
+	l.H = max(at-y+5, leastLane)
 	return l, hidden
 }
 
@@ -228,10 +229,14 @@ func (s *story) spansOf(h *host, k kind) []timespan {
 // trace tells.
 func (s *story) ends(h *host) map[string]time.Time {
 	ends := map[string]time.Time{}
-	last := ""
+	last, stopped := "", false
 	for i := range h.events {
 		last = h.events[i].Boot
 		ends[last] = h.events[i].at
+		stopped = h.events[i].Kind == "node.stopped"
+	}
+	if stopped {
+		return ends
 	}
 	over := s.to
 	for _, e := range s.exits {

@@ -26,6 +26,7 @@ type page struct {
 	Env       []fact
 	Lines     []line
 	MoreLines int
+	LastSeq   uint64 // of Lines: what can be linked
 	Files     []string
 }
 
@@ -40,6 +41,9 @@ func (s *story) page() page {
 	}
 	if len(p.Lines) > maxLines {
 		p.Lines, p.MoreLines = p.Lines[:maxLines], len(p.Lines)-maxLines
+	}
+	if n := len(p.Lines); n > 0 {
+		p.LastSeq = p.Lines[n-1].Seq
 	}
 	return p
 }

@@ -40,17 +40,17 @@ func Write(dir string) error {
 
 // Render gives what Write writes. The same bundle gives the same bytes.
 func Render(b *evidence.Bundle) (index, html []byte, err error) {
-	s := tell(b)
-	html, err = renderHTML(s)
+	p := tell(b).page()
+	html, err = renderHTML(p)
 	if err != nil {
 		return nil, nil, fmt.Errorf("render %s: %w", HTMLFile, err)
 	}
-	return renderIndex(s), html, nil
+	return renderIndex(p), html, nil
 }
 
 // replace writes a file so that a crash leaves the old one or the new one.
 func replace(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // so the bundle's reader knows what a crash left
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -199,7 +199,7 @@ func (s *story) network(h *host) string {
 	}
 	in := s.lab.Hosts[h.name]
 	if profile := s.lab.Networks[in]; profile != "" {
-		return fmt.Sprintf("%s (profile %s)", network, profile)
+		return fmt.Sprintf("%s, profile %s", network, profile)
 	}
 	return network
 }

@@ -114,7 +114,7 @@ func (s *story) sentence(t topology) string {
 	fmt.Fprintf(&b, "%s. The donor %s stood behind the network %s, the submitter %s behind %s. ",
 		kind, t.Donor.Name, or(t.Donor.Network, "(none)"), t.Submitter.Name, or(t.Submitter.Network, "(none)"))
 	if t.Held {
-		fmt.Fprintf(&b, "The donor reached the relay %s (%s) over %s. ", t.Relay.Name, t.Relay.Network, or(t.Way, "a connection that the trace does not show"))
+		fmt.Fprintf(&b, "The donor reached the relay %s, %s, over %s. ", t.Relay.Name, t.Relay.Network, or(t.Way, "a connection that the trace does not show"))
 	} else {
 		b.WriteString("The donor got no reservation on a relay. ")
 	}

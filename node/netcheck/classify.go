@@ -32,7 +32,7 @@ func Classify(err error) Failure {
 	if err == nil {
 		return ""
 	}
-	for _, layer := range []func(error) Failure{ofSwarm, ofAbort, ofCircuit, ofReservation, ofPeer, ofQUIC, ofDNS,
+	for _, layer := range []func(error) Failure{ofCircuit, ofSwarm, ofAbort, ofReservation, ofPeer, ofQUIC, ofDNS,
 		ofSecurity, ofWebSocket, ofTLS, ofMultistream, ofSocket} {
 		if f := layer(err); f != "" {
 			return f
@@ -227,10 +227,12 @@ func ofTLS(err error) Failure {
 
 func ofMultistream(err error) Failure {
 	var no multistream.ErrNotSupported[protocol.ID]
+	var other multistream.ErrUnrecognizedResponse[protocol.ID]
+	var reset *network.StreamError
 	switch {
-	case errors.As(err, &no):
+	case errors.As(err, &no), errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
 		return NoProtocol
-	case errors.Is(err, multistream.ErrTooLarge), errors.Is(err, multistream.ErrIncorrectVersion),
+	case errors.As(err, &other), errors.Is(err, multistream.ErrTooLarge), errors.Is(err, multistream.ErrIncorrectVersion),
 		errors.Is(err, varint.ErrOverflow), errors.Is(err, varint.ErrNotMinimal), errors.Is(err, varint.ErrUnderflow),
 		saysGarbage(err):
 		return Garbage

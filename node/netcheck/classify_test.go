@@ -62,6 +62,7 @@ func TestErrorsAreNamed(t *testing.T) {
 		"a closed socket":                            {net.ErrClosed, AlreadyClosed},
 		"our own limits":                             {fmt.Errorf("x: %w", network.ErrResourceLimitExceeded), ResourceLimit},
 		"a stream that was reset":                    {network.ErrReset, StreamReset},
+		"a stream of a protocol nobody there speaks": {&network.StreamError{ErrorCode: network.StreamProtocolNegotiationFailed, Remote: true}, NoProtocol},
 		"a dial not made for a failure just before":  {dial(swarm.ErrDialBackoff), DialBackoff},
 		"a dial not made for the black hole counter": {dial(swarm.ErrDialRefusedBlackHole), BlackHole},
 		"no address to dial":                         {&swarm.DialError{Cause: swarm.ErrNoGoodAddresses}, NoAddress},
@@ -91,6 +92,8 @@ func TestErrorsAreNamed(t *testing.T) {
 		"a relay full of circuits":                   {errors.New("error opening relay circuit: RESOURCE_LIMIT_EXCEEDED (201)"), RelayLimit},
 		"a relay that cannot reach the target":       {errors.New("error opening relay circuit: CONNECTION_FAILED (203)"), RelayConnectionFailed},
 		"a relay that refuses otherwise":             {errors.New("error opening relay circuit: UNEXPECTED_MESSAGE (401)"), RelayRefused},
+		"a circuit that fell with another":           {errors.New("concurrent active dial through the same relay failed with a protocol error"), RelayRefused},
+		"a circuit among several dials":              {dial(errors.New("error opening relay circuit: NO_RESERVATION (204)"), io.EOF), SeveralFailed},
 		"the second circuit to one peer":             {errors.New("concurrent active dial succeeded"), Aborted},
 	} {
 		if got := Classify(c.err); got != c.want {

@@ -110,12 +110,15 @@ func TestTCPFailures(t *testing.T) {
 		handle func(*net.TCPConn)
 		want   Failure
 	}{
-		"a port that never says a word":     {func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }, SecurityTimeout},
-		"a reset after the first packet":    {func(c *net.TCPConn) { read(c); _ = c.SetLinger(0); _ = c.Close() }, SecurityReset},
-		"an end after the first packet":     {func(c *net.TCPConn) { read(c); _ = c.Close() }, SecurityEOF},
-		"a web server on the port":          {func(c *net.TCPConn) { _, _ = io.WriteString(c, page); _, _ = io.Copy(io.Discard, c) }, Garbage},
-		"an SSH server on the port":         {func(c *net.TCPConn) { _, _ = io.WriteString(c, banner); _, _ = io.Copy(io.Discard, c) }, Garbage},
-		"a message longer than any":         {func(c *net.TCPConn) { _, _ = c.Write([]byte{0xff, 0xff, 0xff, 0x7f}); read(c); read(c) }, Garbage},
+		"a port that never says a word":   {func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) }, SecurityTimeout},
+		"a reset after the first packet":  {func(c *net.TCPConn) { read(c); _ = c.SetLinger(0); _ = c.Close() }, SecurityReset},
+		"an end after the first packet":   {func(c *net.TCPConn) { read(c); _ = c.Close() }, SecurityEOF},
+		"a web server on the port":        {func(c *net.TCPConn) { read(c); _, _ = io.WriteString(c, page); _ = c.CloseWrite() }, Garbage},
+		"an SSH server on the port":       {func(c *net.TCPConn) { read(c); _, _ = io.WriteString(c, banner); _ = c.CloseWrite() }, Garbage},
+		"a message longer than any":       {func(c *net.TCPConn) { _, _ = c.Write([]byte{0xff, 0xff, 0xff, 0x7f}); _ = c.CloseWrite() }, Garbage},
+		"another protocol than asked for": {func(c *net.TCPConn) { _, _ = io.WriteString(c, otherProtocol); _ = c.CloseWrite() }, Garbage},
+		// The library goes on reading after the garbage, and forgets it.
+		"garbage, and then silence":         {func(c *net.TCPConn) { _, _ = io.WriteString(c, page); _, _ = io.Copy(io.Discard, c) }, SecurityTimeout},
 		"a peer that knows no security":     {func(c *net.TCPConn) { negotiate(c, "/none/1.0.0"); _, _ = io.Copy(io.Discard, c) }, NoProtocol},
 		"a peer whose Noise is noise":       {func(c *net.TCPConn) { negotiate(c, noise.ID); badNoise(c) }, NoiseFailed},
 		"a peer whose TLS is no TLS":        {func(c *net.TCPConn) { negotiate(c, libp2ptls.ID); _, _ = io.WriteString(c, page) }, TLSHandshake},
@@ -155,6 +158,9 @@ const (
 	page   = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: 11\r\n\r\nBad Request"
 	banner = "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3 and what else an administrator may have written there\r\n"
 )
+
+// otherProtocol is well-formed multistream with the wrong answer in it.
+const otherProtocol = "\x13/multistream/1.0.0\n\x0a/cat/1.0.0\n"
 
 // negotiate speaks multistream as the answering side, with one protocol.
 func negotiate(c net.Conn, id protocol.ID) {

@@ -1,7 +1,9 @@
 package netcheck
 
 import (
+	"errors"
 	"net"
+	"net/http"
 	"strings"
 
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
@@ -25,16 +27,25 @@ func handshakePhase(err error) Failure {
 	return ""
 }
 
+// hopStream begins the library's error of a circuit whose relay was not reached.
+const hopStream = "error opening hop stream to relay"
+
 // ofCircuit is about the dial of a circuit: what the relay answered to CONNECT.
 func ofCircuit(err error) Failure {
 	text := err.Error()
-	if strings.Contains(text, "error opening hop stream to relay") {
+	if strings.Contains(text, "failed to dial ") && !strings.HasPrefix(text, hopStream) {
+		return "" // several dials, among them circuits: each is named by itself
+	}
+	if strings.Contains(text, hopStream) {
 		return RelayUnreachable
 	}
 	// Two circuits to one peer are not dialled side by side: the library's client
 	// gives up the second, or fails it together with the first.
 	if strings.Contains(text, "concurrent active dial succeeded") {
 		return Aborted
+	}
+	if strings.Contains(text, "concurrent active dial through the same relay failed") {
+		return RelayRefused
 	}
 	_, status, found := strings.Cut(text, "error opening relay circuit: ")
 	if !found {
@@ -83,10 +94,22 @@ func saysGarbage(err error) bool {
 // saysProxy: the WebSocket library returns a proxy's status line, and the
 // errors of its SOCKS client, as text.
 func saysProxy(err error) bool {
-	text := lower(err)
-	return strings.HasPrefix(text, "proxy: ") || strings.Contains(text, "socks connect") ||
-		text == "proxy authentication required"
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return strings.HasPrefix(err.Error(), "proxy: ") || statusLines[err.Error()]
 }
+
+// statusLines are the reasons that a proxy may give for a refusal.
+var statusLines = func() map[string]bool {
+	lines := map[string]bool{}
+	for code := http.StatusBadRequest; code <= http.StatusNetworkAuthenticationRequired; code++ {
+		if text := http.StatusText(code); text != "" {
+			lines[text] = true
+		}
+	}
+	return lines
+}()
 
 // saysMisbehaving: the system's resolver tells a refusal from a name that does
 // not exist by text only.

@@ -24,16 +24,20 @@ type module struct {
 	compiled wazero.CompiledModule
 }
 
-// compile screens and compiles a module. It cannot be interrupted; the screen
+// compile screens and compiles a module, or prepares it for interpretation
+// where compiling would cost too much. It cannot be interrupted; the screen
 // bounds how long it takes.
 func compile(ctx context.Context, key moduleKey, code []byte) (_ *module, err error) {
 	clean, shape, err := screen(code)
 	if err != nil {
 		return nil, err
 	}
-	m := &module{shape: shape, key: key, runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCloseOnContextDone(true).
-		WithDebugInfoEnabled(false))}
+	config := wazero.NewRuntimeConfig()
+	if shape.cost > maxCompileCost {
+		config = wazero.NewRuntimeConfigInterpreter()
+	}
+	config = config.WithCloseOnContextDone(true).WithDebugInfoEnabled(false)
+	m := &module{shape: shape, key: key, runtime: wazero.NewRuntimeWithConfig(ctx, config)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close(ctx))

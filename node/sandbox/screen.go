@@ -51,6 +51,7 @@ func (i imported) String() string { return i.module + "." + i.name }
 type shape struct {
 	imports []imported
 	pages   uint32 // of memory at the start, 64 KiB each
+	cost    uint64 // of compiling it, estimated; see maxCompileCost
 }
 
 // screen walks a module before any compiler sees it. It fails on what is not
@@ -85,8 +86,23 @@ func screen(module []byte) (clean []byte, _ shape, _ error) {
 
 type screener struct {
 	shape
-	clean  []byte
-	locals int // so far, of all functions
+	clean     []byte
+	types     []arity
+	functions []uint32 // types of all functions, the imported ones first
+	bodies    int      // imported functions, and those whose code was seen so far
+	locals    uint64   // of all functions seen so far
+}
+
+// arity is how many values a function takes and gives.
+type arity struct{ params, results uint64 }
+
+// arityOf is that of a type; none for a type that there is not, which is the
+// compiler's to refuse.
+func (s *screener) arityOf(typ uint32) arity {
+	if uint64(typ) < uint64(len(s.types)) {
+		return s.types[typ]
+	}
+	return arity{}
 }
 
 // section checks one section and appends it to the clean module.
@@ -98,7 +114,7 @@ func (s *screener) section(id byte, content []byte) error {
 	case importSection:
 		vector(r, maxElements, "imports", s.importItem)
 	case functionSection:
-		vector(r, maxElements, "functions", func(r *reader) { r.u32() })
+		vector(r, maxElements, "functions", func(r *reader) { s.functions = append(s.functions, r.u32()) })
 	case tableSection:
 		content = s.tables(r)
 	case memorySection:
@@ -140,8 +156,10 @@ func (s *screener) functionType(r *reader) {
 	if form := r.byte(); form != 0x60 {
 		r.fail("type form %#x is not taken", form)
 	}
-	vector(r, maxParams, "parameters", valueType)
-	vector(r, maxParams, "results", valueType)
+	var a arity
+	vector(r, maxParams, "parameters", func(r *reader) { a.params++; valueType(r) })
+	vector(r, maxParams, "results", func(r *reader) { a.results++; valueType(r) })
+	s.types = append(s.types, a)
 }
 
 func valueType(r *reader) {
@@ -157,7 +175,8 @@ func (s *screener) importItem(r *reader) {
 	s.imports = append(s.imports, imported{r.name(), r.name()})
 	switch kind := r.byte(); kind {
 	case 0:
-		r.u32()
+		s.functions = append(s.functions, r.u32())
+		s.bodies++
 	case 1:
 		valueType(r)
 		limits(r)
@@ -255,8 +274,8 @@ func element(r *reader) {
 	}
 }
 
-// code checks the declarations of locals of one function. Its instructions are
-// the compiler's to validate.
+// code checks the declarations of locals of one function, and adds up what its
+// instructions cost. Their validity is the compiler's to check.
 func (s *screener) code(r *reader) {
 	body := &reader{data: r.take(r.u32())}
 	locals := uint64(0)
@@ -264,16 +283,16 @@ func (s *screener) code(r *reader) {
 		locals += uint64(body.u32())
 		valueType(body)
 	}
-	switch {
-	case r.err != nil:
-	case body.err != nil:
-		r.fail("%w", body.err)
-	case locals > maxLocals:
-		r.fail("%d locals in a function, at most %d are taken", locals, maxLocals)
-	default:
-		if s.locals += int(locals); s.locals > maxAllLocals {
-			r.fail("%d locals in all, at most %d are taken", s.locals, maxAllLocals)
-		}
+	if locals > maxLocals {
+		body.fail("%d locals in a function, at most %d are taken", locals, maxLocals)
+	}
+	if s.locals += locals; s.locals > maxAllLocals {
+		body.fail("%d locals in all, at most %d are taken", s.locals, maxAllLocals)
+	}
+	s.cost += s.functionCost(s.bodies, locals, body)
+	s.bodies++
+	if r.err == nil && body.err != nil {
+		r.fail("function %d: %w", s.bodies-1, body.err)
 	}
 }
 

@@ -77,8 +77,14 @@ func exchange(s negotiated) (*pb.HopMessage, error) {
 	return &answer, nil
 }
 
+// ends is who speaks with whom on a connection.
+type ends interface {
+	LocalPeer() peer.ID
+	RemotePeer() peer.ID
+}
+
 // readGrant makes a reservation of the relay's answer, or the reason why not.
-func readGrant(answer *pb.HopMessage, conn network.Conn) (reservation, error) {
+func readGrant(answer *pb.HopMessage, conn ends) (reservation, error) {
 	if answer.GetType() != pb.HopMessage_STATUS {
 		return reservation{}, malformed("the answer is no status message")
 	}

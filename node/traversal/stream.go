@@ -2,7 +2,6 @@ package traversal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -10,6 +9,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multistream"
+
+	"github.com/worldcompute/wce2e/node/netcheck"
 )
 
 // negotiated is a stream whose first write carries the protocol's name along,
@@ -39,10 +40,11 @@ func openStream(ctx context.Context, conn network.Conn, id protocol.ID) (negotia
 	return negotiated{s, multistream.NewMSSelect(s, id)}, nil
 }
 
-// unsupported tells whether the far side does not speak the protocol.
+// unsupported tells whether the far side does not speak the protocol. It says
+// so, and then trips over the request that was sent along and resets the stream,
+// which may overtake the word.
 func unsupported(err error) bool {
-	var no multistream.ErrNotSupported[protocol.ID]
-	return errors.As(err, &no)
+	return netcheck.Classify(err) == netcheck.NoProtocol
 }
 
 // ctxCause prefers the reason why ctx ended to the error that its end caused.

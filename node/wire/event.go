@@ -19,7 +19,7 @@ const (
 	DialStarted Kind = "dial.started" // Dial, Peer, Addr, Transport
 	DialEnded   Kind = "dial.ended"   // Dial, Peer, Addr, Transport, Outcome, Failure, Err, MS
 
-	ResolveEnded Kind = "resolve.ended" // Addr (a /dnsaddr or /dns name), Outcome, Addrs, Err, MS
+	ResolveEnded Kind = "resolve.ended" // Addr (a /dnsaddr or /dns name), Outcome, Addrs, Failure, Err, MS
 
 	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err
@@ -28,7 +28,7 @@ const (
 	Reachability Kind = "reachability"  // Detail: public | private | unknown
 
 	ReservationMade   Kind = "reservation.made"   // Relay, Conn, Addrs (circuit addresses), Expires, Voucher, LimitSeconds, LimitBytes; Renewal on a renewal
-	ReservationFailed Kind = "reservation.failed" // Relay, Conn, Failure, Err
+	ReservationFailed Kind = "reservation.failed" // Relay, Conn, Failure, Err; Renewal on a renewal
 	ReservationLost   Kind = "reservation.lost"   // Relay, Conn, Err
 
 	RelayPing Kind = "relay.ping" // Relay, Conn, Outcome, MS (round trip), Err

@@ -8,18 +8,18 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/shirou/gopsutil/v4/process"
+	ps "github.com/shirou/gopsutil/v4/process"
 )
 
 // born tells when a process began, in a form that no other process of this
 // number has: milliseconds since 1970, as the kernel keeps them. A process that
 // has ended and only waits to be reaped counts as gone.
 func born(pid int) (string, error) {
-	p, err := process.NewProcess(int32(pid))
+	p, err := ps.NewProcess(int32(pid))
 	if err != nil {
 		return "", err
 	}
-	if states, err := p.Status(); err == nil && slices.Contains(states, process.Zombie) {
+	if states, err := p.Status(); err == nil && slices.Contains(states, ps.Zombie) {
 		return "", fmt.Errorf("process %d has ended", pid)
 	}
 	ms, err := p.CreateTime()

@@ -76,7 +76,7 @@ func killAll(ctx context.Context, base, dir string, done *Cleaned) error {
 			if text := p.String(); !slices.Contains(done.Killed, text) {
 				done.Killed = append(done.Killed, text)
 			}
-			if err := signal(p.pid, p.born, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+			if err := sendSignal(p.pid, p.born, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
 				return fmt.Errorf("kill process %d: %w", p.pid, err)
 			}
 		}

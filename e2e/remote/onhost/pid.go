@@ -38,14 +38,14 @@ func Signal(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := signal(who.PID, who.Born, sig); err != nil {
+	if err := sendSignal(who.PID, who.Born, sig); err != nil {
 		return fmt.Errorf("send SIG%s to the node of %s: %w", strings.TrimPrefix(strings.ToUpper(name), "SIG"), dir, err)
 	}
 	return nil
 }
 
-// signal sends sig to a process, unless its number now belongs to another one.
-func signal(pid int, birth string, sig syscall.Signal) error {
+// sendSignal sends sig to a process, unless its number now belongs to another one.
+func sendSignal(pid int, birth string, sig syscall.Signal) error {
 	p, err := os.FindProcess(pid) // on Linux a handle that stays with this process
 	if err != nil {
 		return ErrNotRunning

@@ -31,7 +31,7 @@ func Stop(ctx context.Context, dir string) (Ended, error) {
 		return Ended{}, err // without space, the signal must do
 	}
 	// The file would do, at the supervisor's next look; the signal is quicker.
-	if err := signal(who.Supervisor, who.SuperBorn, syscall.SIGTERM); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := sendSignal(who.Supervisor, who.SuperBorn, syscall.SIGTERM); err != nil && !errors.Is(err, ErrNotRunning) {
 		return Ended{}, fmt.Errorf("stop the supervisor of %s: %w", dir, err)
 	}
 	tick := time.NewTicker(stopLookEvery)
@@ -58,7 +58,7 @@ func Stop(ctx context.Context, dir string) (Ended, error) {
 
 // endAlone ends a node that has lost its supervisor, and says what is known.
 func endAlone(dir string, who Running) (Ended, error) {
-	if err := signal(who.PID, who.Born, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := sendSignal(who.PID, who.Born, syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
 		return Ended{}, fmt.Errorf("kill the node of %s: %w", dir, err)
 	}
 	end := Ended{

@@ -43,7 +43,7 @@ func Supervise(dir string, lease time.Duration, argv []string, log *slog.Logger,
 	runtime.LockOSThread()
 	asked, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // caught, not ignored: the node would inherit that
 	cmd, err := startNode(dir, argv)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", argv[0], err)

@@ -1,0 +1,60 @@
+# The house's chores. Everything but `make setup` works without root.
+SHELL := /bin/bash
+
+GO ?= go
+# What was tested is what ships: the same tree gives the same bytes anywhere.
+RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+# Of one package, on two busy cores with the race detector on.
+TEST_TIMEOUT ?= 10m
+
+.PHONY: build setup test lint accept bench dist fixtures vuln clean
+
+build: ## this machine's wce2e, in bin/
+	$(RELEASE) -o bin/wce2e ./cmd/wce2e
+
+# What the tests use besides Go. Without one of these, the tests that need it
+# are skipped, and say so.
+#   gcc, libc6-dev                  the race detector
+#   openssh-server, openssh-client  the SSH client is tested against OpenSSH's own sshd (as root), and the lab with ssh
+#   clang, lld                      the WebAssembly fixtures are rebuilt and compared, byte for byte
+#   git                             the source tree's digest and commit in the evidence
+PACKAGES := gcc libc6-dev openssh-server openssh-client clang lld git make
+
+setup: ## download the modules, and on Debian or Ubuntu install what the tests use
+	$(GO) mod download
+	@bash .ci/install $(PACKAGES)
+
+# Skipped tests are told with their reasons; the last lines are go test's own.
+test: lint ## everything short of the long runs
+	@set -o pipefail; \
+	race=-race; \
+	if ! command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
+		echo "test: SKIPPED: the race detector, which needs a C compiler ($$($(GO) env CC)): make setup installs one"; \
+		race=; \
+	fi; \
+	$(GO) test -v $$race -timeout $(TEST_TIMEOUT) ./... 2>&1 | awk -f .ci/quiet.awk
+
+lint: ## formatting, vet here and for macOS, staticcheck
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$unformatted" ]; then echo "lint: not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+accept: ## the acceptance run on the lab: a 10-minute hold, and a bundle
+	$(GO) run ./cmd/wce2e run --hold 10m inventory/lab.yaml
+
+bench: ## every benchmark
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+dist: ## release builds for the platforms of donors, with their hashes, in dist/
+	$(GO) run ./cmd/wce2e dist --out dist
+
+fixtures: ## the WebAssembly modules, anew from their sources (LLVM 14)
+	$(MAKE) -C wasm-fixtures
+
+vuln: ## known vulnerabilities; asks vuln.go.dev, and so is no part of test
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+
+clean: ## what build and dist have made
+	rm -rf bin dist

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worldcompute/wce2e/e2e"
+	"github.com/worldcompute/wce2e/e2e/lab"
+	"github.com/worldcompute/wce2e/e2e/release"
+	"github.com/worldcompute/wce2e/e2e/remote"
+	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/evidence/report"
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+type runFlags struct {
+	hold         time.Duration
+	keep, json   bool
+	commit, drop bool
+	out          string
+}
+
+func newRunCmd() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run INVENTORY",
+		Short: "the acceptance run: deploy, join, hold, send jobs, judge, keep the evidence",
+		Long: `Run puts nodes on the hosts of INVENTORY, has the donor join through a relay,
+sends it jobs through that relay, holds the connection, and leaves a bundle of
+evidence. It exits 0 when every claim passes, 1 when one fails, 2 when one is
+inconclusive, 64 for a bad inventory (no host is touched), 70 when the suite
+itself fails, say because a host cannot be reached.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
+	}
+	fl := cmd.Flags()
+	fl.DurationVar(&f.hold, "hold", 0, "how long to hold the relay connection (default: the inventory's run.hold)")
+	fl.BoolVar(&f.keep, "keep", false, "leave the nodes' files on the hosts")
+	fl.BoolVar(&f.json, "json", false, "print the results as JSON")
+	fl.BoolVar(&f.commit, "commit", false, "commit the bundle with git (default for real hosts)")
+	fl.BoolVar(&f.drop, "no-commit", false, "do not commit the bundle")
+	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")
+	cmd.MarkFlagsMutuallyExclusive("commit", "no-commit")
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command, file string) error {
+	inv, err := f.read(file)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	talk := newTalk(cmd.ErrOrStderr())
+	builds := &builds{Builder: release.Builder{Log: talk.Step}}
+	src, err := builds.source(ctx)
+	if err != nil {
+		return err
+	}
+	dial, facts, closeLab, err := hostsOf(ctx, inv, builds, talk)
+	if err != nil {
+		return err
+	}
+	defer closeLab()
+
+	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
+	if err != nil {
+		return err
+	}
+	talk.Also(bundle.RunLog())
+	results, err := e2e.Run(ctx, e2e.Config{
+		Inventory: inv, Bundle: bundle, Lab: facts, Source: src, Version: version, Keep: f.keep,
+		Dial: dial, Binary: builds.get, Answers: answers,
+		Talk: talk, Log: slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	err = errors.Join(err, report.Write(bundle.Dir()), bundle.Seal())
+	if f.commits(inv) {
+		err = errors.Join(err, commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results))
+	}
+	return f.finish(cmd, bundle.Dir(), results, err)
+}
+
+// read parses the inventory and applies the flags to it.
+func (f *runFlags) read(file string) (*inventory.Inventory, error) {
+	inv, err := readInventory(file)
+	if err != nil {
+		return nil, err
+	}
+	if f.hold < 0 {
+		return nil, usageError(fmt.Errorf("--hold %v: a hold takes time", f.hold))
+	}
+	if f.hold > 0 {
+		inv.Run.Hold = f.hold
+	}
+	return inv, nil
+}
+
+// hostsOf builds the inventory's lab, if it has one, and gives the way to reach
+// its hosts: over SSH, in a lab as elsewhere.
+func hostsOf(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (
+	dial func(context.Context, inventory.Host) (remote.Remote, error), facts *evidence.LabFacts, closeLab func() error, err error) {
+	var cfg remote.Config
+	closeLab = func() error { return nil }
+	if inv.Lab != nil {
+		l, err := bringUp(ctx, inv, builds, talk)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		cfg.SSHConfig, facts, closeLab = l.SSHConfig, labFacts(inv.Lab), l.Close
+	}
+	dial = func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
+		return remote.Dial(ctx, h.SSH, cfg)
+	}
+	return dial, facts, closeLab, nil
+}
+
+// bringUp builds the inventory's lab. Its bystanders run the release build of
+// this platform, like every other host.
+func bringUp(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (*lab.Lab, error) {
+	bin, _, err := builds.get(ctx, runtime.GOOS, runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	talk.Step(fmt.Sprintf("bring the lab up: %d hosts, %d networks", len(inv.Lab.Hosts)+inv.Lab.Bystanders, len(inv.Lab.Networks)))
+	return lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: bin})
+}
+
+func labFacts(l *inventory.Lab) *evidence.LabFacts {
+	facts := &evidence.LabFacts{Networks: map[string]string{}, Hosts: map[string]string{}, Latency: evidence.Duration(l.Latency)}
+	for _, n := range l.Networks {
+		facts.Networks[n.Name] = n.Profile
+	}
+	for _, h := range l.Hosts {
+		facts.Hosts[h.Name] = h.Network
+	}
+	return facts
+}
+
+// commits tells whether the bundle is to be committed: by default that of real
+// hosts, since it cannot be had again.
+func (f *runFlags) commits(inv *inventory.Inventory) bool {
+	return f.commit || inv.Lab == nil && !f.drop
+}
+
+// finish prints the verdicts and turns them into the exit code. The last line
+// is the bundle's path and what to type next.
+func (f *runFlags) finish(cmd *cobra.Command, dir string, results evidence.Results, err error) error {
+	out := cmd.OutOrStdout()
+	if f.json {
+		err = errors.Join(err, json.NewEncoder(out).Encode(results))
+	} else {
+		err = errors.Join(err, printVerdicts(out, results))
+	}
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(os.Stderr, "wce2e: %s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: look at it with: wce2e check %s\n", dir, dir)
+	if err != nil {
+		return &exitError{code: exitSuite}
+	}
+	return verdictError(results.Verdict())
+}

@@ -1,0 +1,158 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/worldcompute/wce2e/inventory"
+)
+
+func TestCheckReportsEveryMistakeAtItsLine(t *testing.T) {
+	l := &inventory.Lab{
+		File: "x.yaml", Latency: time.Minute, Zone: "mesh.local", Line: 3,
+		Networks: []inventory.LabNetwork{{Name: "campus", Profile: "instituional", Line: 5}},
+		Hosts: []inventory.LabHost{
+			{Name: "a_b", Network: "campus", Line: 7},
+			{Name: "bystander1", Network: "campus", Line: 8},
+			{Name: "c", Network: "moon", Line: 9},
+			{Name: "d", Network: "campus", Line: 10},
+			{Name: "d", Network: "campus", Line: 11},
+		},
+	}
+	ps, ok := errors.AsType[inventory.Problems](Check(l))
+	if !ok {
+		t.Fatal("no problems reported")
+	}
+	for _, want := range []string{
+		"x.yaml:3: lab.latency: 1m0s is not between",
+		"x.yaml:3: lab.zone: names below .local are private",
+		`x.yaml:5: lab.networks.campus.profile: unknown profile "instituional"`,
+		`x.yaml:7: lab.hosts.a_b: "a_b" cannot be a host name`,
+		"x.yaml:8: lab.hosts.bystander1: names that begin with bystander",
+		`x.yaml:9: lab.hosts.c: there is no network "moon"`,
+		"x.yaml:11: lab.hosts.d: a second host",
+	} {
+		if !strings.Contains(ps.Error(), want) {
+			t.Errorf("missing %q in\n%v", want, ps)
+		}
+	}
+	if len(ps) != 7 {
+		t.Errorf("%d problems, want 7:\n%v", len(ps), ps)
+	}
+	if err := Check(small()); err != nil {
+		t.Errorf("a good lab: %v", err)
+	}
+	l = small()
+	l.Bystanders = maxLinks
+	if Check(l) == nil {
+		t.Error("a lab without addresses for all passes")
+	}
+}
+
+func TestPublicAddressesArePublicToLibp2pAndDifferent(t *testing.T) {
+	seen := map[netip.Addr]bool{}
+	for i := range maxLinks {
+		a := nthAccess(i)
+		if seen[a.Addr] || seen[a.Core] {
+			t.Fatalf("link %d repeats %v", i, a)
+		}
+		seen[a.Addr], seen[a.Core] = true, true
+		if !netip.PrefixFrom(a.Addr, accessBits).Contains(a.Core) {
+			t.Errorf("link %d: %s and %s share no network", i, a.Addr, a.Core)
+		}
+		if m := ma.StringCast("/ip4/" + a.Addr.String()); !manet.IsPublicAddr(m) {
+			t.Errorf("link %d: %s is not public to libp2p", i, a.Addr)
+		}
+		if i > 0 && nthAccess(i - 1).Addr.As4()[0] == a.Addr.As4()[0] {
+			t.Errorf("links %d and %d are in the same /8", i-1, i)
+		}
+	}
+}
+
+func TestHostsBehindARouterAreSeenAsIt(t *testing.T) {
+	p := newPlan(small())
+	hosts := map[string]Host{}
+	for _, h := range p.hosts() {
+		hosts[h.Name] = h
+	}
+	if h := hosts["tensor02"]; h.Addr == h.Egress || !h.Addr.IsPrivate() || h.Egress.IsPrivate() {
+		t.Errorf("tensor02 is at %s, seen as %s", h.Addr, h.Egress)
+	}
+	if h := hosts["relay1"]; h.Addr != h.Egress {
+		t.Errorf("relay1 has no NAT, is at %s, and seen as %s", h.Addr, h.Egress)
+	}
+	if hosts["tensor02"].Egress == hosts["laptop"].Egress {
+		t.Error("campus and house have the same address")
+	}
+}
+
+func TestARefusalNamesItsSettingAndItsRemedy(t *testing.T) {
+	machine := func(files map[string]string) func(string) ([]byte, error) {
+		return func(name string) ([]byte, error) {
+			if text, ok := files[name]; ok {
+				return []byte(text), nil
+			}
+			return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
+		}
+	}
+	const userNS = "/proc/self/ns/user"
+	for name, c := range map[string]struct {
+		files map[string]string
+		cause error
+		want  []string
+	}{
+		"Debian's switch":     {map[string]string{userNS: "", "/proc/sys/kernel/unprivileged_userns_clone": "0\n"}, syscall.EPERM, []string{"unprivileged_userns_clone is 0", "sysctl -w kernel.unprivileged_userns_clone=1"}},
+		"a limit of zero":     {map[string]string{userNS: "", "/proc/sys/user/max_user_namespaces": "0\n"}, syscall.ENOSPC, []string{"max_user_namespaces is 0", "sysctl -w user.max_user_namespaces="}},
+		"Ubuntu's AppArmor":   {map[string]string{userNS: "", "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, errDenied, []string{"apparmor_restrict_unprivileged_userns is 1", "kernel.apparmor_restrict_unprivileged_userns=0"}},
+		"no such kernel":      {nil, syscall.EPERM, []string{"built without user namespaces", "sudo"}},
+		"a container":         {map[string]string{userNS: "", "/proc/sys/user/max_user_namespaces": "100"}, syscall.EPERM, []string{"seccomp", "docker run"}},
+		"something else, not": {map[string]string{userNS: "", "/proc/sys/user/max_user_namespaces": "0"}, syscall.EIO, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := explain(machine(c.files), c.cause)
+			r, ok := errors.AsType[*RefusedError](err)
+			if ok != (c.want != nil) {
+				t.Fatalf("got %v", err)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(r.Error(), w) || strings.Contains(r.Error(), "\n") {
+					t.Errorf("missing %q, or more than one line: %v", w, r)
+				}
+			}
+			if !errors.Is(err, c.cause) {
+				t.Errorf("%v has lost its cause", err)
+			}
+		})
+	}
+}
+
+func TestPathsAreQuotedForSSHAndItsShell(t *testing.T) {
+	p := plan{Dir: "/tmp/a b%c", Machines: []machine{{Name: "h", HostKey: "k"}}}
+	config := p.sshConfig("/opt/my suite/it's")
+	for _, want := range []string{
+		`IdentityFile "/tmp/a b%%c/id_ed25519"`,
+		`ProxyCommand '/opt/my suite/it'\''s' wce2e-lab-connect '/tmp/a b%%c/h.sock'`,
+	} {
+		if !strings.Contains(config, want) {
+			t.Errorf("missing %s in\n%s", want, config)
+		}
+	}
+}
+
+func TestKernelReleasesCompare(t *testing.T) {
+	for release, want := range map[string]bool{"6.2.0": true, "6.18.44-fc": true, "7.0": true, "6.1.0-18-amd64": false, "5.15.0-91-generic": false, "": false} {
+		if got := atLeast(release, 6, 2); got != want {
+			t.Errorf("%q at least 6.2: %t", release, got)
+		}
+	}
+}
