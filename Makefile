@@ -35,7 +35,7 @@ test: lint ## everything short of the long runs
 	$(GO) test -v $$race -timeout $(TEST_TIMEOUT) ./... 2>&1 | awk -f .ci/quiet.awk
 
 lint: ## formatting, vet here and for macOS, staticcheck
-	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); \
 	if [ -n "$$unformatted" ]; then echo "lint: not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...

@@ -28,7 +28,8 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) {
 		return
 	}
 	submitter := r.submitter()
-	result, err := r.dial(ctx, probe{from: submitter, purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: now.circuit})
+	to := now.circuitFor(submitter.node.said())
+	result, err := r.dial(ctx, probe{from: submitter, purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: to})
 	switch {
 	case err != nil:
 		r.missed(submitter.Name, "circuit dial", err)
@@ -37,7 +38,7 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) {
 	default:
 		r.talk.Note(fmt.Sprintf("circuit dial: %s in %.0f ms", result.Path, result.MS))
 	}
-	job, err := r.sendJob(ctx, phase, now.circuit)
+	job, err := r.sendJob(ctx, phase, to)
 	switch {
 	case err != nil:
 		r.missed(submitter.Name, "job", err)
@@ -76,7 +77,7 @@ func (r *run) sendJob(ctx context.Context, phase evidence.Phase, to string) (wir
 	if len(task.Input) > 0 {
 		args = append(args, "--input", input)
 	}
-	res, err := h.exec(ctx, nil, args...)
+	res, err := h.exec(ctx, args...)
 	if err != nil {
 		return result, err
 	}

@@ -39,7 +39,7 @@ func (r *run) dial(ctx context.Context, p probe) (wire.DialResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+quickTimeout)
 	defer cancel()
 	var result wire.DialResult
-	res, err := p.from.exec(ctx, nil, "node", "dial", "--to", p.addr, "--timeout", dialTimeout.String(), "--json")
+	res, err := p.from.exec(ctx, "node", "dial", "--to", p.addr, "--timeout", dialTimeout.String(), "--json")
 	if err != nil {
 		return result, err
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -86,19 +85,20 @@ func (h *host) deploy(ctx context.Context) error {
 	if free>>20 < neededMB {
 		return fmt.Errorf("%d MB free in %s, %d MB needed", free>>20, h.remote.Home(), neededMB)
 	}
-	h.bin = path.Join(h.baseDir(), "bin", sum, "wce2e")
-	uploaded, err := h.upload(ctx, local, sum)
+	bin := path.Join(h.baseDir(), "bin", sum, "wce2e")
+	uploaded, err := h.upload(ctx, local, bin, sum)
 	if err != nil {
 		return err
 	}
+	h.bin = bin
 	h.deployed = evidence.Deployment{Path: h.tilde(h.bin), SHA256: sum, Platform: goos + "/" + goarch, Uploaded: uploaded}
 	return h.run.note(evidence.Deployed, h.Name, h.deployed)
 }
 
 // upload sends the binary where the host does not have it, and makes the host
 // say what it then has.
-func (h *host) upload(ctx context.Context, local, sum string) (uploaded bool, err error) {
-	if got, err := h.binarySum(ctx); err == nil && got == sum {
+func (h *host) upload(ctx context.Context, local, bin, sum string) (uploaded bool, err error) {
+	if got, err := h.binarySum(ctx, bin); err == nil && got == sum {
 		return false, nil
 	}
 	f, err := os.Open(local)
@@ -106,27 +106,25 @@ func (h *host) upload(ctx context.Context, local, sum string) (uploaded bool, er
 		return false, err
 	}
 	defer f.Close()
-	if err := h.remote.Upload(ctx, h.bin, 0o755, f); err != nil {
+	if err := h.remote.Upload(ctx, bin, 0o755, f); err != nil {
 		return false, err
 	}
-	got, err := h.binarySum(ctx)
+	got, err := h.binarySum(ctx, bin)
 	if err != nil {
 		return true, fmt.Errorf("the binary does not run there: %w", err)
 	}
 	if got != sum {
-		return true, fmt.Errorf("%s arrived with SHA-256 %s instead of %s", h.bin, got, sum)
+		return true, fmt.Errorf("%s arrived with SHA-256 %s instead of %s", bin, got, sum)
 	}
 	return true, nil
 }
 
-// binarySum asks the deployed binary for its own hash, which proves both that
+// binarySum asks a binary on the host for its own hash, which proves both that
 // it is whole and that it runs.
-func (h *host) binarySum(ctx context.Context) (string, error) {
+func (h *host) binarySum(ctx context.Context, bin string) (string, error) {
 	var file evidence.LogFile
-	if err := h.ask(ctx, &file, "host", "hash", h.bin); err != nil {
-		return "", err
-	}
-	return file.SHA256, nil
+	err := h.askBinary(ctx, bin, &file, "host", "hash", bin)
+	return file.SHA256, err
 }
 
 // preflight looks at the machine before anything of ours runs on it.
@@ -182,28 +180,38 @@ func (h *host) noteLeftovers(ctx context.Context, when string) error {
 // ask runs the deployed binary and decodes the JSON it prints into answer, which
 // may be nil.
 func (h *host) ask(ctx context.Context, answer any, args ...string) error {
-	res, err := h.exec(ctx, nil, args...)
+	if h.bin == "" {
+		return errNotDeployed
+	}
+	return h.askBinary(ctx, h.bin, answer, args...)
+}
+
+func (h *host) askBinary(ctx context.Context, bin string, answer any, args ...string) error {
+	res, err := h.remote.Exec(ctx, append([]string{bin}, args...), nil)
 	if err != nil {
 		return err
 	}
+	what := strings.Join(args[:2], " ")
 	if res.Code != 0 {
-		return fmt.Errorf("%s: exit %d: %s", args[0]+" "+args[1], res.Code, lastLine(res.Stderr))
+		return fmt.Errorf("%s: exit %d: %s", what, res.Code, lastLine(res.Stderr))
 	}
 	if answer == nil {
 		return nil
 	}
 	if err := json.Unmarshal(res.Stdout, answer); err != nil {
-		return fmt.Errorf("%s: its answer: %w", strings.Join(args[:2], " "), err)
+		return fmt.Errorf("%s: its answer: %w", what, err)
 	}
 	return nil
 }
 
-// exec runs the deployed binary.
-func (h *host) exec(ctx context.Context, stdin io.Reader, args ...string) (remote.Result, error) {
+var errNotDeployed = errors.New("nothing is deployed there")
+
+// exec runs the deployed binary, and leaves it to the caller what an exit code means.
+func (h *host) exec(ctx context.Context, args ...string) (remote.Result, error) {
 	if h.bin == "" {
-		return remote.Result{}, errors.New("nothing is deployed there")
+		return remote.Result{}, errNotDeployed
 	}
-	return h.remote.Exec(ctx, append([]string{h.bin}, args...), stdin)
+	return h.remote.Exec(ctx, append([]string{h.bin}, args...), nil)
 }
 
 // readJSON decodes a small file of the node's directory; found is false when

@@ -92,7 +92,7 @@ func listenArgs(h *host) []string {
 func (h *host) identity(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
 	defer cancel()
-	res, err := h.exec(ctx, nil, "node", "id", "--dir", h.dir())
+	res, err := h.exec(ctx, "node", "id", "--dir", h.dir())
 	if err != nil {
 		return "", err
 	}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
@@ -17,46 +19,48 @@ const reservedAgain = 75 * time.Second
 // held is the reservation that a donor holds now.
 type held struct {
 	relay, conn string
-	circuit     string // the circuit address, with the donor's peer ID
-	pings       []time.Time
+	circuits    []string // its circuit addresses, with the donor's peer ID; the relay is the same in all
 }
 
 // reservation reads the donor's present reservation from its events: the last
-// one made that was not lost and whose address is listened on.
+// one made that was not lost, and the addresses that are listened on because of it.
 func reservation(events []wire.Event) (held, bool) {
 	var now held
-	addrs := map[string]string{} // relay -> circuit address
-	pings := map[string][]time.Time{}
+	var addrs []wire.Event // circuit addresses listened on
 	for _, e := range events {
-		switch e.Kind {
-		case wire.ReservationMade:
-			if now.relay != e.Relay || now.conn != e.Conn {
-				now.relay, now.conn = e.Relay, e.Conn
-			}
-		case wire.ReservationLost:
-			if now.relay == e.Relay {
-				now = held{}
-			}
-		case wire.ListenAddr:
-			if e.Relay != "" {
-				addrs[e.Relay] = e.Addr
-			}
-		case wire.ListenClosed:
-			if e.Relay != "" && addrs[e.Relay] == e.Addr {
-				delete(addrs, e.Relay)
-			}
-		case wire.RelayPing:
-			if e.Outcome == wire.OK {
-				pings[e.Conn] = append(pings[e.Conn], e.Time)
-			}
-		case wire.ConnClosed:
-			if now.conn == e.Conn {
-				now = held{}
+		switch {
+		case e.Kind == wire.ReservationMade:
+			now.relay, now.conn = e.Relay, e.Conn
+		case e.Kind == wire.ReservationLost && now.relay == e.Relay, e.Kind == wire.ConnClosed && now.conn == e.Conn:
+			now = held{}
+		case e.Kind == wire.ListenAddr && e.Relay != "":
+			addrs = append(addrs, e)
+		case e.Kind == wire.ListenClosed && e.Relay != "":
+			addrs = slices.DeleteFunc(addrs, func(a wire.Event) bool { return a.Addr == e.Addr })
+		}
+	}
+	for _, a := range addrs {
+		if a.Relay == now.relay {
+			now.circuits = append(now.circuits, a.Addr)
+		}
+	}
+	return now, now.relay != "" && len(now.circuits) > 0
+}
+
+// circuitFor is the circuit address by which a node that dials has the best
+// prospects: one whose way to the relay it has gone before, else any.
+func (h held) circuitFor(dialler []wire.Event) string {
+	for _, e := range dialler {
+		if e.Kind != wire.DialEnded || e.Outcome != wire.OK || e.Peer != h.relay {
+			continue
+		}
+		for _, c := range h.circuits {
+			if strings.HasPrefix(c, withPeer(e.Addr, e.Peer)+"/") {
+				return c
 			}
 		}
 	}
-	now.circuit, now.pings = addrs[now.relay], pings[now.conn]
-	return now, now.relay != "" && now.circuit != ""
+	return h.circuits[0]
 }
 
 // reserved waits until the donor holds a reservation. That it does not is an
@@ -84,7 +88,7 @@ func (r *run) reserved(ctx context.Context, within time.Duration) bool {
 		}
 		return false
 	}
-	r.talk.Note("reserved: " + now.circuit)
+	r.talk.Note("reserved: " + now.circuits[0])
 	return true
 }
 

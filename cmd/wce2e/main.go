@@ -96,6 +96,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newCheckCmd())
 	root.AddCommand(newReportCmd())
 	root.AddCommand(newHostCmd())
+	root.AddCommand(newDistCmd())
 	return root
 }
 

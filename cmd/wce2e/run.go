@@ -82,11 +82,30 @@ func (f *runFlags) run(cmd *cobra.Command, file string) error {
 		Dial: dial, Binary: builds.get, Answers: answers,
 		Talk: talk, Log: slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
-	err = errors.Join(err, report.Write(bundle.Dir()), bundle.Seal())
-	if f.commits(inv) {
-		err = errors.Join(err, commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results))
+	serr := seal(bundle)
+	if serr == nil && f.commits(inv) {
+		serr = commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results)
 	}
-	return f.finish(cmd, bundle.Dir(), results, err)
+	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, serr))
+}
+
+// seal renders the bundle, closes it, and looks for what must not be published.
+func seal(w *evidence.Writer) error {
+	b, err := evidence.Open(w.Dir())
+	if err != nil {
+		return fmt.Errorf("read the bundle back: %w", err)
+	}
+	index, page, err := report.Render(b)
+	if err != nil {
+		return fmt.Errorf("render the bundle: %w", err)
+	}
+	err = errors.Join(w.WriteFile("index.md", index), w.WriteFile("report.html", page), w.Seal())
+	leaks, serr := evidence.ScanSecrets(w.Dir())
+	err = errors.Join(err, serr)
+	for _, leak := range leaks {
+		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
+	}
+	return err
 }
 
 // read parses the inventory and applies the flags to it.
@@ -100,6 +119,11 @@ func (f *runFlags) read(file string) (*inventory.Inventory, error) {
 	}
 	if f.hold > 0 {
 		inv.Run.Hold = f.hold
+	}
+	for _, fault := range inv.Faults {
+		if fault.After >= inv.Run.Hold {
+			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never happen", f.hold, fault.After))
+		}
 	}
 	return inv, nil
 }

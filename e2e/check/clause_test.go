@@ -25,12 +25,12 @@ const (
 // judgeClauses spoils a passing run in one way after another.
 func judgeClauses(t *testing.T, claim evidence.Claim, from func() *story, clauses []clause) {
 	t.Helper()
+	if a := verdictOn(t, claim, from()); a.Verdict != pass {
+		t.Fatalf("the run to be spoilt does not pass: %s", a.Observed)
+	}
 	for _, c := range clauses {
 		t.Run(c.name, func(t *testing.T) {
 			s := from()
-			if a := verdictOn(t, claim, s); a.Verdict != pass {
-				t.Fatalf("the run to be spoilt does not pass: %s", a.Observed)
-			}
 			c.spoil(s)
 			a := verdictOn(t, claim, s)
 			if a.Verdict != c.want || a.Pass != (c.want == pass) || !strings.Contains(a.Observed, c.says) {

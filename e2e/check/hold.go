@@ -104,7 +104,7 @@ func (k *kept) donorSide() {
 		}
 		run = append(run, e)
 		if span(run) >= span(k.pings) {
-			k.pings = slices.Clone(run)
+			k.pings = run // grows with run, but never changes
 		}
 	}
 	switch proven := span(k.pings); {
@@ -171,13 +171,17 @@ func because(err string) string {
 }
 
 // beforeEnd tells whether an event of the donor came before the end of the hold:
-// by the order of the trace, or by the clocks beyond their error.
+// by the order of the trace, or by the clocks beyond their error. Where the end
+// is not in the trace, it is when it was planned to be.
 func (k *kept) beforeEnd(e said) bool {
-	to := k.h.holdTo
-	if to == nil || e.line < to.seq {
-		return true
+	end := k.h.holdFrom.event.TS.Add(k.planned)
+	if to := k.h.holdTo; to != nil {
+		if e.line < to.seq {
+			return true
+		}
+		end = to.event.TS
 	}
-	return k.donor.suiteTime(e.Time).Add(k.donor.clockError()).Before(to.event.TS)
+	return k.donor.suiteTime(e.Time).Add(k.donor.clockError()).Before(end)
 }
 
 // faults names what was broken on purpose meanwhile, so that nobody wonders.

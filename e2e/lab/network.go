@@ -117,7 +117,7 @@ func (n *network) plugIn(i int) error {
 	}
 	router := n.sites[m.Site]
 	port := fmt.Sprintf("host%d", i)
-	if err := addVeth(ns, eth0, router, port); err != nil {
+	if err := addVeth(ns, eth0, nil, router, port); err != nil {
 		return err
 	}
 	err := router.edit(func(h *netlink.Handle) error {
@@ -147,23 +147,24 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	n.links++
 	here, there := fmt.Sprintf("near%d", i), fmt.Sprintf("far%d", i)
 	core := fmt.Sprintf("link%d", i)
-	if err := addVeth(near, name, n.self, here); err != nil {
+	nearMAC, coreMAC := accessMACs(i)
+	if err := addVeth(near, name, nearMAC, n.self, here); err != nil {
 		return err
 	}
-	if err := addVeth(n.core, core, n.self, there); err != nil {
+	if err := addVeth(n.core, core, coreMAC, n.self, there); err != nil {
 		return err
 	}
 	if err := n.self.edit(func(h *netlink.Handle) error { return errors.Join(setUp(h, here), setUp(h, there)) }); err != nil {
 		return err
 	}
 	err := n.core.edit(func(h *netlink.Handle) error {
-		return configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{})
+		return errors.Join(configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{}), introduce(h, core, a.Addr, nearMAC))
 	})
 	if err != nil {
 		return err
 	}
 	err = near.edit(func(h *netlink.Handle) error {
-		return configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core)
+		return errors.Join(configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core), introduce(h, name, a.Core, coreMAC))
 	})
 	if err != nil {
 		return err
@@ -176,10 +177,32 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	return nil
 }
 
-// addVeth makes a pair of interfaces with one end in each namespace.
-func addVeth(a netNS, nameA string, b netNS, nameB string) error {
+// accessMACs are the addresses of the outer ends of the i-th access link,
+// locally administered.
+func accessMACs(i int) (near, core net.HardwareAddr) {
+	return net.HardwareAddr{2, 0, 0, 0, byte(i), 1}, net.HardwareAddr{2, 0, 0, 0, byte(i), 2}
+}
+
+// introduce tells a link's end who is at the other one. Asked for by ARP, the
+// first packet over each link would take twice as long.
+func introduce(h *netlink.Handle, name string, addr netip.Addr, mac net.HardwareAddr) error {
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	n := &netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac}
+	if err := h.NeighAdd(n); err != nil {
+		return fmt.Errorf("tell %s where %s is: %w", name, addr, err)
+	}
+	return nil
+}
+
+// addVeth makes a pair of interfaces with one end in each namespace. A nil mac
+// lets the kernel choose.
+func addVeth(a netNS, nameA string, mac net.HardwareAddr, b netNS, nameB string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = nameA
+	attrs.HardwareAddr = mac
 	attrs.Namespace = netlink.NsFd(a.fd)
 	if !wireCarriesUDPSegments() {
 		attrs.GSOMaxSegs = 1

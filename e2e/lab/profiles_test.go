@@ -180,6 +180,9 @@ func TestLinksHaveTheLatencyAskedFor(t *testing.T) {
 	l := bring(t, Config{Lab: pair(latency)})
 	from, to := l.hand(t, "a"), l.hand(t, "b")
 	to.do(order{Do: "listen", Network: "tcp4", Addr: ":4001"})
+	if arp := must(t, l.login(t, "a"), "cat /proc/net/arp"); !strings.Contains(arp, " 0x6 ") {
+		t.Errorf("the link's other end is not known for good, and the first packet waits for ARP:\n%s", arp)
+	}
 	took := roundTrips(from, l.host(t, "b").Addr.String()+":4001", 20)
 	t.Logf("TCP connects over two links: %v", took)
 	if shortest := took[0]; shortest < 4*latency {

@@ -11,36 +11,58 @@ import (
 	"testing"
 )
 
+// The real command, from two folders. Go's build cache serves the second build
+// what the first has compiled, since -trimpath makes them the same to it; that
+// it is right in that, the next test shows of a program that compiles quickly.
 func TestTwoCheckoutsGiveTheSameBytes(t *testing.T) {
 	if testing.Short() {
-		t.Skip("SKIPPED: -short: it compiles the whole command, twice at worst: minutes")
+		t.Skip("SKIPPED: -short: it compiles the whole command: minutes, the first time")
 	}
 	root, err := Checkout("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	elsewhere := filepath.Join(t.TempDir(), "else", "where")
-	copyTree(t, root, elsewhere) // the copy is what is built, both times: the checkout may be being edited
-	first := filepath.Join(t.TempDir(), "first")
-	copyTree(t, elsewhere, first)
+	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "else", "where")
+	copyTree(t, root, first) // a copy, since the checkout may be being edited
+	copyTree(t, first, second)
 	t.Setenv("GOFLAGS", "-tags=nonsense") // a user's own flags change nothing
+	path := sameBytes(t, first, second)
+	out, err := exec.Command("go", "version", "-m", path).Output()
+	if err != nil || strings.Contains(string(out), "nonsense") || !strings.Contains(string(out), "CGO_ENABLED=0") {
+		t.Errorf("the build says of itself (%v):\n%s", err, out)
+	}
+}
+
+func TestTwoMachinesGiveTheSameBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: it compiles Go's runtime anew")
+	}
+	first := smallCheckout(t)
+	second := filepath.Join(t.TempDir(), "else", "where")
+	copyTree(t, first, second)
+	sameBytes(t, first, second, func() { t.Setenv("GOCACHE", t.TempDir()) })
+}
+
+// sameBytes builds two checkouts, with something done in between.
+func sameBytes(t *testing.T, first, second string, between ...func()) (path string) {
+	t.Helper()
 	sums := map[string]string{}
-	for _, dir := range []string{first, elsewhere} {
+	for _, dir := range []string{first, second} {
 		b := Builder{Dir: dir, Cache: t.TempDir(), Fresh: true}
-		path, sum, err := b.Build(t.Context(), Here().OS, Here().Arch)
-		if err != nil {
+		var sum string
+		var err error
+		if path, sum, err = b.Build(t.Context(), Here().OS, Here().Arch); err != nil {
 			t.Fatal(err)
 		}
 		sums[sum] = path
+		for _, do := range between {
+			do()
+		}
 	}
 	if len(sums) != 1 {
 		t.Fatalf("two checkouts of one source tree gave different builds: %v", sums)
 	}
-	for _, path := range sums {
-		if out, err := exec.Command("go", "version", "-m", path).Output(); err != nil || strings.Contains(string(out), "nonsense") || !strings.Contains(string(out), "CGO_ENABLED=0") {
-			t.Errorf("the build says of itself (%v):\n%s", err, out)
-		}
-	}
+	return path
 }
 
 func copyTree(t *testing.T, from, to string) {
@@ -192,7 +214,7 @@ func TestABuildIsMadeOncePerTree(t *testing.T) {
 	b := Builder{Dir: root, Cache: t.TempDir(), Log: func(string) { built++ }}
 	build := func() (path, sum string) {
 		t.Helper()
-		path, sum, err := b.Build(context.Background(), "linux", "arm64")
+		path, sum, err := b.Build(context.Background(), Here().OS, Here().Arch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,6 +237,9 @@ func TestABuildIsMadeOncePerTree(t *testing.T) {
 }
 
 func TestADistributionServesItsOwnTreeOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: it compiles Go's runtime for other platforms")
+	}
 	root := smallCheckout(t)
 	built := 0
 	b := Builder{Dir: root, Cache: t.TempDir(), Log: func(string) { built++ }}

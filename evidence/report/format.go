@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,13 @@ func tail(s string, n int) string {
 		return "…" + string(r[len(r)-n:])
 	}
 	return s
+}
+
+var peerInAddr = regexp.MustCompile(`/p2p/[A-Za-z0-9]{20,}`)
+
+// shortAddr leaves of the peer IDs in a multiaddr the part that differs.
+func shortAddr(addr string) string {
+	return peerInAddr.ReplaceAllStringFunc(addr, func(p string) string { return "/p2p/" + tail(strings.TrimPrefix(p, "/p2p/"), 8) })
 }
 
 func head(s string, n int) string {

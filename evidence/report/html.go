@@ -15,6 +15,7 @@ var css string
 var htmlTemplate = template.Must(template.New(HTMLFile).Funcs(template.FuncMap{
 	"css":  func() template.CSS { return template.CSS(css) }, // ours, not the bundle's
 	"icon": icon,
+	"addr": shortAddr,
 	"add":  func(a, b float64) float64 { return round(a + b) },
 }).Parse(htmlText))
 

@@ -11,6 +11,7 @@ type laneChart struct {
 	Missing string
 	Width   float64
 	Height  float64
+	Top     float64
 	Left    float64
 	Right   float64
 	X       []tick
@@ -45,7 +46,7 @@ type bar struct {
 const (
 	laneLeft   = 190.0
 	laneRight  = 1100.0
-	laneTop    = 44.0
+	laneBottom = 26.0 // the labels of the time axis
 	barHeight  = 7.0
 	barPitch   = 9.0
 	leastWidth = 3.0 // a dial of a millisecond is seen as well
@@ -58,7 +59,12 @@ const maxBars = 1500
 func (s *story) laneChart() laneChart {
 	c := laneChart{Width: 1120, Left: laneLeft, Right: laneRight}
 	x := timeAxis{axis{low: 0, high: max(0.1, s.to.Sub(s.from).Seconds()), at: laneLeft, to: laneRight}, s.from}
-	y, hidden := laneTop, 0
+	c.Flags = stagger(s.laneFlags(x))
+	c.Top = 4
+	if len(c.Flags) > 0 {
+		c.Top = 36 // room for their labels
+	}
+	y, hidden := c.Top+4, 0
 	for _, h := range s.hosts {
 		l, skipped := s.laneOf(h, x, y)
 		hidden += skipped
@@ -71,7 +77,7 @@ func (s *story) laneChart() laneChart {
 	if len(c.Lanes) == 0 {
 		return laneChart{Missing: "No node said anything."}
 	}
-	c.Height = y + 26
+	c.Height = y + laneBottom
 	c.X = x.ticks(10)
 	start, end := s.hold()
 	if start != nil {
@@ -81,12 +87,14 @@ func (s *story) laneChart() laneChart {
 		}
 		c.Hold = band{x.x(start.at), max(1, round(x.x(until)-x.x(start.at)))}
 	}
-	c.Flags = stagger(s.laneFlags(x))
 	if hidden > 0 {
 		c.Note = fmt.Sprintf("%d more are not drawn; the tables and the trace have them.", hidden)
 	}
 	return c
 }
+
+// HoldHeight is how far down the hold is shaded.
+func (c laneChart) HoldHeight() float64 { return round(c.Height - c.Top - laneBottom) }
 
 func (s *story) laneFlags(x timeAxis) []callout {
 	var flags []callout

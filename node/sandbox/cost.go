@@ -3,9 +3,10 @@ package sandbox
 // maxCompileCost is the estimated cost up to which modules are compiled; more
 // costly ones are interpreted. The compiler's time and memory are not in
 // proportion to a module's size: 38 KB of nested loops over a thousand locals
-// took it 80 s and 3.5 GB, 500 KB of br_table 60 s (wazero 1.12 on amd64). A
-// unit is about 2 to 5 microseconds and half a kilobyte.
-const maxCompileCost = 250_000
+// took it 80 s and 3.5 GB, 500 KB of br_table 60 s (wazero 1.12 on amd64). The
+// worst module found below this bound takes 2 s and 300 MB. What compilers make
+// costs about half a unit for each byte, and a microsecond for each unit.
+const maxCompileCost = 500_000
 
 // coster walks the instructions of one function and estimates what compiling
 // it costs: at every place where control flow joins or leaves, the compiler
@@ -159,7 +160,7 @@ func (c *coster) branch(label uint32) {
 
 func (c *coster) called(typ uint32) {
 	t := c.s.arityOf(typ)
-	c.total += (t.params + t.results + 2) / 4
+	c.total += (t.params + t.results + 4) / 4
 	c.pop(t.params)
 	c.height += t.results
 }

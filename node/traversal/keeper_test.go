@@ -204,8 +204,15 @@ func TestOrdinaryPeerIsKeptAndNotAsked(t *testing.T) {
 		return k.Host.Network().Connectedness(plain.ID()) == network.Connected
 	})
 	eventually(t, "knowledge that it is no relay", 2*time.Second, func() bool { return k.hopOf(plain.ID()) == hopNo })
+	time.Sleep(50 * time.Millisecond)
 	if failed := past.of(wire.ReservationFailed); len(failed) != 0 {
-		t.Errorf("a peer that is no relay was asked: %+v", failed)
+		t.Errorf("a peer that is no relay failed as one: %+v", failed)
+	}
+	k.mu.Lock()
+	asked := !k.candidates[plain.ID()].notBefore.IsZero()
+	k.mu.Unlock()
+	if asked {
+		t.Error("a peer that had said it is no relay was asked")
 	}
 	if !k.Host.ConnManager().IsProtected(plain.ID(), protectTag) {
 		t.Error("its connection is not protected")
@@ -311,6 +318,36 @@ func TestNoReservationWhenNoneIsWanted(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	if n := len(past.of(wire.ReservationMade)); n != 0 {
 		t.Errorf("%d reservations were made", n)
+	}
+}
+
+func TestWeAreNotOurOwnRelay(t *testing.T) {
+	t.Parallel()
+	self := newHost(t, loopback)
+	newRelay(t, self)
+	k := &Keeper{Host: self, Bootstrap: []string{full(self)}}
+	keep(t, k)
+	time.Sleep(100 * time.Millisecond)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n := len(k.candidates); n != 0 {
+		t.Errorf("%d candidates", n)
+	}
+}
+
+func TestLongListIsBegunSteadily(t *testing.T) {
+	t.Parallel()
+	g := gate{slots: make(chan struct{}, maxStarts)}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	began := time.Now()
+	for i := range 3 * maxStarts {
+		if err := g.enter(ctx); err != nil {
+			t.Fatalf("start %d: %v", i, err)
+		}
+	}
+	if took := time.Since(began); took < 2*startEvery || took > 10*startEvery {
+		t.Errorf("%d starts took %s", 3*maxStarts, took)
 	}
 }
 

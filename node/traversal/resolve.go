@@ -33,7 +33,7 @@ const (
 // Names below a name are asked in parallel, each with a deadline of its own.
 func (k *Keeper) expand(ctx context.Context, name ma.Multiaddr, found func(peer.ID, ma.Multiaddr)) error {
 	e := expansion{keeper: k, found: found}
-	e.ask(ctx, name, peer.ID(""), resolveDepth)
+	e.ask(ctx, name, resolveDepth)
 	e.wg.Wait()
 	if e.count == 0 {
 		return errors.Join(append(e.errs, fmt.Errorf("expand %s: %w", name, netcheck.ErrNoAnswer))...)
@@ -52,12 +52,9 @@ type expansion struct {
 	errs  []error
 }
 
-// ask resolves one name and goes on with the answers. want is the peer that the
-// name was asked for: answers about others are dropped; empty takes all.
-func (e *expansion) ask(ctx context.Context, name ma.Multiaddr, want peer.ID, depth int) {
-	if _, id := splitPeer(name); id != "" {
-		want = id
-	}
+// ask resolves one name and goes on with the answers. (What a /dnsaddr with a
+// peer ID says about other peers, madns leaves out.)
+func (e *expansion) ask(ctx context.Context, name ma.Multiaddr, depth int) {
 	answers, err := e.keeper.resolve(ctx, name)
 	if err != nil {
 		e.fail(err)
@@ -66,17 +63,13 @@ func (e *expansion) ask(ctx context.Context, name ma.Multiaddr, want peer.ID, de
 	for _, a := range answers {
 		addr, id := splitPeer(a)
 		switch {
-		case want != "" && id != "" && id != want:
 		case isName(a) && depth == 0:
 			e.fail(fmt.Errorf("resolve %s: names point to names more than %d times", name, resolveDepth))
 		case isName(a):
-			e.wg.Go(func() { e.ask(ctx, a, want, depth-1) })
-		case id == "" && want == "":
+			e.wg.Go(func() { e.ask(ctx, a, depth-1) })
+		case id == "":
 			e.fail(fmt.Errorf("resolve %s: the answer %s names no peer", name, a))
 		case TransportName(addr) != "" && !has(addr, ma.P_CIRCUIT):
-			if id == "" {
-				id = want
-			}
 			e.deliver(id, canonical(addr))
 		}
 	}

@@ -50,7 +50,7 @@ func unsupported(err error) bool {
 // ctxCause prefers the reason why ctx ended to the error that its end caused.
 func ctxCause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		return fmt.Errorf("%w (%v)", context.Cause(ctx), err)
 	}
 	return err
 }
