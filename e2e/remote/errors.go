@@ -105,17 +105,20 @@ func (e *NoSFTP) Hint() string {
 type NoSpace struct {
 	Target string
 	Path   string // of the file
-	Need   int64  // its size in bytes; what had been sent when that is not known
-	Free   int64  // bytes; -1 when the machine does not say
+	Need   int64  // its size in bytes; -1 when that is not known
+	Free   int64  // bytes, before anything of it was written; -1 when the machine does not say
 	Cause  error  // may be nil: it was not tried
 }
 
 func (e *NoSpace) Error() string {
-	free := "it has no more"
+	free, need := "it has no more", "more"
 	if e.Free >= 0 {
-		free = fmt.Sprintf("%s free", megabytes(e.Free))
+		free = megabytes(e.Free) + " free"
 	}
-	return fmt.Sprintf("write %s on %s: no space: %s needed, %s", e.Path, e.Target, megabytes(e.Need), free)
+	if e.Need >= 0 {
+		need = megabytes(e.Need)
+	}
+	return fmt.Sprintf("write %s on %s: no space: %s needed, %s", e.Path, e.Target, need, free)
 }
 
 func (e *NoSpace) Unwrap() error { return e.Cause }

@@ -22,7 +22,7 @@ const filesGrace = 2 * time.Second
 func (m *machine) Upload(ctx context.Context, name string, mode uint32, content io.Reader) error {
 	name = m.abs(name)
 	up := &upload{target: m.s.target, name: name, mode: os.FileMode(mode), size: sizeOf(content), content: &cancellable{ctx: ctx, from: content}}
-	err := m.withFiles(ctx, func(c *sftp.Client) error { return up.to(c) })
+	err := m.withFiles(ctx, up.to)
 	return m.fileErr("write", name, err)
 }
 
@@ -30,14 +30,10 @@ func (m *machine) Upload(ctx context.Context, name string, mode uint32, content 
 func (m *machine) ReadFrom(ctx context.Context, name string, offset, limit int64) ([]byte, error) {
 	name = m.abs(name)
 	var got []byte
-	read := func(c *sftp.Client) (err error) {
+	err := m.withFiles(ctx, func(c *sftp.Client) (begun bool, err error) {
 		got, err = readPart(c, name, offset, limit)
-		return err
-	}
-	err := m.withFiles(ctx, read)
-	if errors.Is(err, ErrLost) && ctx.Err() == nil {
-		err = m.withFiles(ctx, read) // reading twice does no harm
-	}
+		return false, err // reading twice does no harm
+	})
 	return got, m.fileErr("read", name, err)
 }
 
@@ -50,17 +46,26 @@ func (m *machine) fileErr(operation, name string, err error) error {
 }
 
 // withFiles calls do with an SFTP session, and sees to it that it comes back
-// soon after ctx is done.
-func (m *machine) withFiles(ctx context.Context, do func(*sftp.Client) error) error {
-	return m.using(ctx, func(l *link) (begun bool, err error) {
+// soon after ctx is done. do is called again, as in using, when the session was
+// lost before it began anything.
+func (m *machine) withFiles(ctx context.Context, do func(*sftp.Client) (begun bool, err error)) error {
+	type outcome struct {
+		begun bool
+		err   error
+	}
+	return m.using(ctx, func(l *link) (bool, error) {
 		client, err := l.files()
 		if err != nil {
 			return false, err
 		}
-		done := make(chan error, 1)
-		go func() { done <- do(client) }()
+		done := make(chan outcome, 1)
+		go func() {
+			begun, err := do(client)
+			done <- outcome{begun, err}
+		}()
+		var came outcome
 		select {
-		case err = <-done:
+		case came = <-done:
 		case <-ctx.Done():
 			select {
 			case <-done:
@@ -70,14 +75,14 @@ func (m *machine) withFiles(ctx context.Context, do func(*sftp.Client) error) er
 			}
 			return true, context.Cause(ctx)
 		}
-		if ctx.Err() != nil && err != nil {
+		if ctx.Err() != nil && came.err != nil {
 			return true, context.Cause(ctx)
 		}
-		if errors.Is(err, sftp.ErrSSHFxConnectionLost) || isBroken(err) {
-			client.Close() // so that the next call opens another
-			return true, fmt.Errorf("%w: %w", ErrLost, err)
+		if errors.Is(came.err, sftp.ErrSSHFxConnectionLost) || isBroken(came.err) {
+			l.lostFiles(client)
+			return came.begun, fmt.Errorf("%w: %w", ErrLost, came.err)
 		}
-		return true, err
+		return came.begun, came.err
 	})
 }
 
@@ -109,7 +114,7 @@ type upload struct {
 	content io.Reader
 }
 
-func (u *upload) to(c *sftp.Client) error {
+func (u *upload) to(c *sftp.Client) (begun bool, err error) {
 	dir := path.Dir(u.name)
 	part := path.Join(dir, "."+path.Base(u.name)+"."+rand.Text()[:8]+".part")
 	f, err := create(c, part)
@@ -119,20 +124,20 @@ func (u *upload) to(c *sftp.Client) error {
 		}
 	}
 	if err != nil {
-		return u.explain(c, dir, err)
+		return false, u.explain(c, dir, err)
 	}
 	err = u.fill(c, f)
 	if err == nil {
 		err = rename(c, part, u.name)
 	}
 	if err == nil {
-		return nil
+		return true, nil
 	}
 	err = u.explain(c, dir, err)
 	if rerr := c.Remove(part); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) && !isBroken(rerr) {
 		err = errors.Join(err, fmt.Errorf("remove %s: %w", part, rerr))
 	}
-	return err
+	return true, err
 }
 
 func create(c *sftp.Client, name string) (*sftp.File, error) {
@@ -174,13 +179,16 @@ func (u *upload) explain(c *sftp.Client, dir string, err error) error {
 	if !errors.As(err, &status) || status.Code != sftpFailure && status.Code != sftpNoSpace {
 		return err
 	}
-	const inFlight = 4 << 20 // bytes a server may have refused and freed by now
-	free, need := freeAt(c, dir), max(u.size, u.sent)
-	left := max(need-u.sent, 1)
-	if status.Code != sftpNoSpace && (free < 0 || free >= left && (need < worthAsking || free >= inFlight)) {
+	const inFlight = 4 << 20 // bytes that a server may have refused and freed by now
+	free := freeAt(c, dir)
+	isFull := free >= 0 && (free < max(u.size-u.sent, 1) || u.sent > 0 && free < inFlight)
+	if status.Code != sftpNoSpace && !isFull {
 		return err
 	}
-	return &NoSpace{Target: u.target, Path: u.name, Need: need, Free: free, Cause: err}
+	if free >= 0 {
+		free += u.sent
+	}
+	return &NoSpace{Target: u.target, Path: u.name, Need: u.size, Free: free, Cause: err}
 }
 
 // Status codes of SFTP: draft-ietf-secsh-filexfer-02 (version 3) section 7, and -13 section 9.1.

@@ -25,9 +25,9 @@ type command struct {
 	once  sync.Once
 }
 
-// startCommand runs a ProxyCommand of ssh_config, as OpenSSH does.
+// startCommand runs a ProxyCommand of ssh_config.
 func startCommand(line string) (*command, error) {
-	c := &command{cmd: exec.Command("/bin/sh", "-c", "exec "+line), said: &tail{}, ended: make(chan struct{})}
+	c := &command{cmd: exec.Command("/bin/sh", "-c", line), said: &tail{}, ended: make(chan struct{})}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, and Close is for all of it
 	c.cmd.Stderr = c.said
 	var err error

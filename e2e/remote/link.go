@@ -222,15 +222,22 @@ func (l *link) files() (*sftp.Client, error) {
 		return nil, &NoSFTP{Target: l.target, Cause: err}
 	}
 	l.sftp = client
-	go func() {
-		_ = client.Wait() // how it ended is told by the call that was using it
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.sftp == client {
-			l.sftp = nil
-		}
-	}()
 	return client, nil
+}
+
+// lostFiles forgets an SFTP session that broke, so that the next call opens
+// another. Mostly the whole connection broke, which shows in a moment.
+func (l *link) lostFiles(client *sftp.Client) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sftp == client {
+		client.Close()
+		l.sftp = nil
+	}
+	select {
+	case <-l.dead:
+	case <-time.After(100 * time.Millisecond):
+	}
 }
 
 // sftpTimeout bounds the opening of the SFTP subsystem. A login shell that waits

@@ -96,45 +96,42 @@ func localResult(name string, res Result, cmd *exec.Cmd, err error) (Result, err
 }
 
 // Upload writes a file under another name first, then renames it.
-func (l *local) Upload(ctx context.Context, name string, mode uint32, content io.Reader) (err error) {
+func (l *local) Upload(ctx context.Context, name string, mode uint32, content io.Reader) error {
 	name = absolute(l.home, name)
-	size := sizeOf(content)
-	defer func() {
-		if err != nil {
-			err = l.uploadErr(name, size, err)
+	dir, size, sent := filepath.Dir(name), sizeOf(content), int64(0)
+	err := os.MkdirAll(dir, 0o700)
+	var part *os.File
+	if err == nil {
+		part, err = os.CreateTemp(dir, "."+filepath.Base(name)+".*.part")
+	}
+	if err == nil {
+		err = part.Chmod(os.FileMode(mode))
+		if err == nil {
+			sent, err = io.Copy(part, &cancellable{ctx: ctx, from: content})
 		}
-	}()
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
+		if err = errors.Join(err, part.Close()); err == nil {
+			err = os.Rename(part.Name(), name)
+		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.part")
-	if err != nil {
-		return err
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = &NoSpace{Target: Local, Path: name, Need: size, Free: freeHere(dir, sent), Cause: err}
+	} else if err != nil {
+		err = fmt.Errorf("write %s: %w", name, err)
 	}
-	err = f.Chmod(os.FileMode(mode))
-	if err == nil {
-		_, err = io.Copy(f, &cancellable{ctx: ctx, from: content})
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
+	if err != nil && part != nil {
+		err = errors.Join(err, os.Remove(part.Name()))
 	}
 	return err
 }
 
-func (l *local) uploadErr(name string, size int64, err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	free := int64(-1)
+// freeHere gives the bytes that were free in dir before sent were written; -1
+// when the system does not tell.
+func freeHere(dir string, sent int64) int64 {
 	var vfs unix.Statfs_t
-	if unix.Statfs(filepath.Dir(name), &vfs) == nil {
-		free = int64(vfs.Bavail) * int64(vfs.Bsize)
+	if unix.Statfs(dir, &vfs) != nil {
+		return -1
 	}
-	return &NoSpace{Target: Local, Path: name, Need: size, Free: free, Cause: err}
+	return int64(vfs.Bavail)*int64(vfs.Bsize) + sent
 }
 
 // ReadFrom reads a part of a file.

@@ -113,7 +113,7 @@ func (m *machine) using(ctx context.Context, do func(*link) (begun bool, err err
 			return err
 		}
 		begun, err := do(l)
-		if begun || err == nil || !l.isDead() {
+		if begun || err == nil || !l.isDead() && !errors.Is(err, ErrLost) {
 			return err
 		}
 	}

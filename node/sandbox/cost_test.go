@@ -54,6 +54,23 @@ func TestWhatTheCompilerWouldChokeOnIsInterpreted(t *testing.T) {
 	}
 }
 
+func TestInterpretedModulesKeepToTheirLimits(t *testing.T) {
+	r := newRunner(t, Limits{MemoryBytes: 1 << 20})
+	costly := func(then []byte) []byte {
+		return runOnce(withLocals(1, repeat(20_000, 0x02, 0x40), repeat(20_000, end), then))
+	}
+	if _, shape, err := screen(costly(nil)); err != nil || shape.cost <= maxCompileCost {
+		t.Fatalf("it would be compiled: cost %d, %v", shape.cost, err)
+	}
+	for _, o := range []outcome{
+		{what: "loop", job: Job{Module: costly([]byte{0x03, 0x40, 0x0c, 0, end}), Walltime: 100 * time.Millisecond}, status: wire.Timeout, says: "wall time"},
+		{what: "recursion", job: Job{Module: costly(call(0))}, status: wire.TaskFailed, says: "trap: stack overflow"},
+		{what: "memory", job: Job{Module: costly(cat(i32const(16), []byte{0x40, 0, 0x1a, 0x00}))}, status: wire.TaskFailed, says: "memory limit"},
+	} {
+		o.check(t, r)
+	}
+}
+
 func TestTheCostOfAFunctionIsKnownToTheUnit(t *testing.T) {
 	for what, test := range map[string]struct {
 		code []byte

@@ -25,36 +25,6 @@ type Result struct {
 	Duration time.Duration // compiling and running; not the wait for a place
 }
 
-// JobOf takes the job out of a request. Its error is for the submitter.
-func JobOf(request wire.TaskDispatchRequest) (Job, error) {
-	module, err := request.Workload()
-	if err != nil {
-		return Job{}, fmt.Errorf("task %s: %w", request.TaskID, err)
-	}
-	stdin, _ := request.Input(wire.StdinInput)
-	return Job{
-		Module:      module,
-		Stdin:       stdin,
-		Args:        request.Manifest.Command,
-		Walltime:    request.Walltime(),
-		MemoryBytes: request.Manifest.Resources.RAMBytes,
-	}, nil
-}
-
-// Response is the result as the answer to the task of that ID.
-func (r Result) Response(taskID string) wire.TaskDispatchResponse {
-	response := wire.TaskDispatchResponse{
-		TaskID:     taskID,
-		Status:     r.Status,
-		Output:     r.Output,
-		DurationMS: uint64(max(0, r.Duration.Milliseconds())),
-	}
-	if r.Err != "" {
-		response.Error = &r.Err
-	}
-	return response
-}
-
 func failed(format string, args ...any) Result {
 	return Result{Status: wire.TaskFailed, Err: fmt.Sprintf(format, args...)}
 }

@@ -115,12 +115,12 @@ func (k *Keeper) recordFailed(conn network.Conn, err error, renewal bool) {
 func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation) *holding {
 	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r}
 	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
+	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
 	k.mu.Lock()
 	delete(k.asking, c.id)
 	k.held[c.id] = h
 	k.tellLocked()
 	k.mu.Unlock()
-	h.recordMade(r, h.addrs, false)
 	k.tellChanged()
 	return h
 }
@@ -310,6 +310,10 @@ func (h *holding) renewOnce(ctx context.Context) error {
 
 // drop forgets the reservation. A path that is dead takes its connection along.
 func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) {
+	stopping := ctx.Err() != nil
+	if !stopping {
+		k.record(wire.Event{Kind: wire.ReservationLost, Relay: c.id.String(), Conn: h.id, Err: why.Error()})
+	}
 	k.mu.Lock()
 	delete(k.held, c.id)
 	k.lost = time.Now()
@@ -317,10 +321,9 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 	c.notBefore = time.Now().Add(time.Second)
 	k.tellLocked()
 	k.mu.Unlock()
-	if ctx.Err() != nil {
+	if stopping {
 		return
 	}
-	k.record(wire.Event{Kind: wire.ReservationLost, Relay: c.id.String(), Conn: h.id, Err: why.Error()})
 	k.tellChanged()
 	if errors.Is(why, errDead) {
 		_ = h.conn.Close()
