@@ -31,6 +31,7 @@ var errTransportStuck = errors.New("the transport did not stop with its context"
 type tracedTransport struct {
 	transport.Transport
 	rec *recorder
+	why string // of every dial; empty means to connect
 }
 
 var (
@@ -58,7 +59,7 @@ func (t *tracedTransport) DialWithUpdates(ctx context.Context, addr ma.Multiaddr
 }
 
 func (t *tracedTransport) traced(ctx context.Context, addr ma.Multiaddr, p peer.ID, dial func() (transport.CapableConn, error)) (transport.CapableConn, error) {
-	id := t.rec.dialStarted(p, addr)
+	id := t.rec.dialStarted(p, addr, t.why)
 	c, err := obeying(ctx, dial)
 	outcome, failure, why := judgeDial(ctx, t.rec.stopping.Load(), err)
 	t.rec.dialEnded(id, outcome, failure, why)

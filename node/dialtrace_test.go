@@ -212,7 +212,7 @@ func TestATransportThatIgnoresItsContextIsLeftBehind(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	rec := newRecorder(events, discard())
-	tpt := &tracedTransport{deafTransport{release: release}, rec}
+	tpt := &tracedTransport{Transport: deafTransport{release: release}, rec: rec}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	began := time.Now()

@@ -100,7 +100,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(traversal.Ranker), swarm.WithDialTimeoutLocal(dialTimeout)),
-		tracedTransports(cfg.rec, cert),
+		tracedTransports(cfg, cert),
 		libp2p.WithFxOption(fx.Invoke(func(h host.Host, u transport.Upgrader) error {
 			return addCircuits(h, u, cfg.rec)
 		})),
@@ -119,26 +119,38 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	return h, nil
 }
 
+// testsOther is why AutoNAT dials: on behalf of a peer that asked whether it is
+// reachable. It does so from a second host, with an identity of its own.
+const testsOther = "AutoNAT: a peer asked whether it can be reached there"
+
 // tracedTransports are the transports, each inside a tracedTransport. The
-// parameters of the constructors are filled in by libp2p.
-func tracedTransports(rec *recorder, cert tls.Certificate) libp2p.Option {
+// parameters of the constructors are filled in by libp2p, once for the host and
+// once for AutoNAT's.
+func tracedTransports(cfg hostConfig, cert tls.Certificate) libp2p.Option {
+	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
+		why := ""
+		if !key.Equals(cfg.key) {
+			why = testsOther
+		}
+		return &tracedTransport{t, cfg.rec, why}, err
+	}
 	return libp2p.ChainOptions(
-		libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
 			t, err := tcp.NewTCPTransport(u, rm, shared)
-			return &tracedTransport{t, rec}, err
+			return traced(t, key, err)
 		}),
 		libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
 			t, err := quic.NewTransport(key, cm, psk, gater, rm)
-			return &tracedTransport{t, rec}, err
+			return traced(t, key, err)
 		}),
-		libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
 			t, err := websocket.New(u, rm, shared,
 				websocket.WithHandshakeTimeout(wsTimeout),
 				websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}),
 				// Relays have no name to certify. Who the peer is, the libp2p
 				// handshake inside proves; TLS is there to pass firewalls.
 				websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}))
-			return &tracedTransport{t, rec}, err
+			return traced(t, key, err)
 		}),
 	)
 }
@@ -154,7 +166,7 @@ func addCircuits(h host.Host, u transport.Upgrader, rec *recorder) error {
 	if err != nil {
 		return fmt.Errorf("add circuit transport: %w", err)
 	}
-	if err := n.AddTransport(&tracedTransport{c, rec}); err != nil {
+	if err := n.AddTransport(&tracedTransport{Transport: c, rec: rec}); err != nil {
 		return fmt.Errorf("add circuit transport: %w", err)
 	}
 	if err := n.Listen(ma.StringCast("/p2p-circuit")); err != nil {

@@ -190,7 +190,7 @@ func TestADispatchThatCannotArriveSaysWhy(t *testing.T) {
 		"no reservation":              {relay.addr("tcp") + "/p2p-circuit/p2p/" + somebody, wire.Relayed, "NO_RESERVATION"},
 		"nobody listens":              {closedPort(t).String() + "/p2p/" + somebody, wire.Direct, "refused"},
 		"a relayed path, no relay":    {relay.addr("tcp"), wire.Relayed, "does not go that way"},
-		"a peer without the protocol": {bareRelay(t), wire.Direct, "protocol"},
+		"a peer without the protocol": {withoutJobs(t), wire.Direct, "protocol"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := submit(t, n, c.to, c.path, task)
@@ -201,8 +201,24 @@ func TestADispatchThatCannotArriveSaysWhy(t *testing.T) {
 	}
 }
 
-// bareRelay is a node that does not take jobs.
-func bareRelay(t *testing.T) string {
+func TestADispatchIsNotAnsweredWithBackoff(t *testing.T) {
+	n := startNode(t, Config{})
+	to, task := closedPort(t).String()+"/p2p/"+somebody, fixture(t, "noop")
+	for range 3 {
+		if r := submit(t, n, to, wire.Direct, task); !strings.Contains(r.Error, "refused") {
+			t.Errorf("result: %+v", r)
+		}
+		if r := submit(t, n, to, wire.AnyPath, task); !strings.Contains(r.Error, "refused") {
+			t.Errorf("result: %+v", r)
+		}
+	}
+	if dials := n.rec.dialCounts().Failed; dials != 6 {
+		t.Errorf("%d dials were made", dials)
+	}
+}
+
+// withoutJobs is a node that takes none.
+func withoutJobs(t *testing.T) string {
 	n := startNode(t, Config{})
 	n.host.RemoveStreamHandler(protocol.ID(wire.DispatchProtocol))
 	return n.addr("tcp")

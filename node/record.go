@@ -40,6 +40,7 @@ type recorder struct {
 type openDial struct {
 	peer    peer.ID
 	addr    ma.Multiaddr
+	why     string
 	started time.Time
 }
 
@@ -82,15 +83,18 @@ func (r *recorder) write(ev wire.Event) {
 	}
 }
 
-// dialStarted records the start of an attempt and returns its ID.
-func (r *recorder) dialStarted(p peer.ID, addr ma.Multiaddr) string {
+// dialStarted records the start of an attempt and returns its ID. why is
+// empty, unless it has a purpose other than to connect.
+func (r *recorder) dialStarted(p peer.ID, addr ma.Multiaddr, why string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dials++
 	id := fmt.Sprintf("d%05d", r.dials)
-	r.open[id] = openDial{peer: p, addr: addr, started: time.Now()}
+	r.open[id] = openDial{peer: p, addr: addr, why: why, started: time.Now()}
 	r.counts.Started++
-	r.record(wire.Event{Kind: wire.DialStarted, Dial: id, Peer: p.String(), Addr: addr.String(), Transport: transportOf(addr)})
+	r.record(wire.Event{
+		Kind: wire.DialStarted, Dial: id, Peer: p.String(), Addr: addr.String(), Transport: transportOf(addr), Detail: why,
+	})
 	return id
 }
 
@@ -113,7 +117,7 @@ func (r *recorder) dialEnded(id string, outcome wire.Outcome, failure netcheck.F
 	}
 	ev := wire.Event{
 		Kind: wire.DialEnded, Dial: id, Peer: d.peer.String(), Addr: d.addr.String(), Transport: transportOf(d.addr),
-		Outcome: outcome, Failure: string(failure), MS: millis(time.Since(d.started)),
+		Outcome: outcome, Failure: string(failure), MS: millis(time.Since(d.started)), Detail: d.why,
 	}
 	if err != nil {
 		ev.Err = err.Error()

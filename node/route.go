@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
@@ -112,11 +113,25 @@ func (r *router) connect(ctx context.Context, t target, wish wire.Path) error {
 		book.ClearAddrs(t.peer)
 	}
 	book.AddAddr(t.peer, t.addr, peerstore.TempAddrTTL)
+	r.retry(t)
 	if wish == wire.Direct {
 		ctx = network.WithForceDirectDial(ctx, "a direct path is wished for")
 	}
 	_, err := r.host.Network().DialPeer(network.WithAllowLimitedConn(ctx, "dispatch"), t.peer)
 	return err
+}
+
+// retry lifts the swarm's backoff from the peer and its relay: somebody asks
+// for this very dial, and "dial backoff" would be an answer without a dial.
+func (r *router) retry(t target) {
+	n, ok := r.host.Network().(interface{ Backoff() *swarm.DialBackoff })
+	if !ok {
+		return
+	}
+	n.Backoff().Clear(t.peer)
+	if relay, err := peer.Decode(relayOf(t.addr)); err == nil {
+		n.Backoff().Clear(relay)
+	}
 }
 
 // beside dials exactly t.addr, for one use, leaving the host's network alone.
@@ -131,6 +146,7 @@ func (r *router) beside(ctx context.Context, t target) (route, error) {
 	if tpt == nil {
 		return route{}, fmt.Errorf("reach %s: no transport for %s", t.peer, t.addr)
 	}
+	r.retry(t)
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := tpt.Dial(dialCtx, t.addr, t.peer)

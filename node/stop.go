@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/protocol"
+
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -25,6 +27,9 @@ func (n *node) stop(why string) error {
 	n.cancel(errStopped)
 	if !within(deadline, stopTraversal, n.keeping.Wait) {
 		errs = append(errs, fmt.Errorf("stop node: traversal did not end within %s", stopTraversal))
+	}
+	if n.jobs != nil {
+		n.host.RemoveStreamHandler(protocol.ID(wire.DispatchProtocol)) // no more of them
 	}
 	if n.runner != nil {
 		ctx, cancel := context.WithTimeout(deadline, stopJobs)

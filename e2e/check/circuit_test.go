@@ -95,6 +95,12 @@ func TestACircuitIsRelayedOnBothEndsBetweenDifferentNetworks(t *testing.T) {
 				return true
 			})
 		}, inconclusive, "The circuit dial: not in the trace"},
+		{"tried twice, and the first one works", func(s *story) {
+			s.insert(named(evidence.EventsHashed), func() {
+				s.probes(holdEnds+time.Second, submitterName, evidence.Probe{Purpose: evidence.CircuitDial, Phase: evidence.AfterHold},
+					wire.DialResult{Self: strangerID, Addr: circuitAddr, Outcome: wire.Failed})
+			})
+		}, pass, "After the hold laptop reached tensor02"},
 		{"tried twice, and the second one works", func(s *story) {
 			s.insert(func(it *item) bool {
 				p, ok := it.data.(*evidence.Probe)

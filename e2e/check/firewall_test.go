@@ -33,6 +33,12 @@ func TestAFirewallIsShownByItsControlsOnly(t *testing.T) {
 		{"a dial that is not of the transport it says", negative("/tcp/4001", func(r *wire.DialResult) {
 			r.Addr = "/ip4/45.1.0.2/tcp/4001/ws/p2p/" + donorID
 		}), inconclusive, "tcp (ip4): no failed dial"},
+		{"a dial that says it is of another transport", func(s *story) {
+			s.probed(evidence.NegativeControl, "/tcp/4001", func(p *evidence.Probe, _ *wire.DialResult) bool { p.Transport = "quic-v1"; return true })
+		}, inconclusive, "tcp (ip4): no failed dial"},
+		{"the local control was relayed", func(s *story) {
+			s.probed(evidence.LocalControl, "/tcp/", func(_ *evidence.Probe, r *wire.DialResult) bool { r.Path = wire.Relayed; return true })
+		}, inconclusive, "tcp: no positive control"},
 		{"an identity that was in use", negative("/tcp/4001", func(r *wire.DialResult) { r.Self = submitterID }), inconclusive, "an identity that was in use before"},
 		{"an identity used twice", negative("", func(r *wire.DialResult) { r.Self = strangerID }), inconclusive, "an identity that was in use before"},
 		{"no identity", negative("/tcp/4001", func(r *wire.DialResult) { r.Self = "" }), inconclusive, "an identity that was in use before"},

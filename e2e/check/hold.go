@@ -187,9 +187,6 @@ func (k *kept) beforeEnd(e said) bool {
 // faults names what was broken on purpose meanwhile, so that nobody wonders.
 func (k *kept) faults() {
 	for _, x := range k.h.faults {
-		if k.f.sound() {
-			return
-		}
 		k.f.see("During the hold the suite did this on purpose: %s of the node on %s.", x.Fault.Fault, x.host)
 		k.f.cite(x.seq)
 	}

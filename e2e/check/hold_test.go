@@ -87,6 +87,17 @@ func TestAHoldIsProvenByRoundTripsOnOneConnection(t *testing.T) {
 		{"the connection closes meanwhile, and the trace tells it late", func(s *story) {
 			s.said(donorName, wire.ConnClosed, func(e *wire.Event) bool { e.Time = epoch.Add(5 * time.Minute); return true })
 		}, fail, "before the hold was over"},
+		{"the connection closes meanwhile, by a clock that was set since", func(s *story) {
+			s.insert(named(evidence.HoldEnded), func() {
+				s.says(time.Hour, donorName, wire.Event{Kind: wire.ConnClosed, Conn: donorConn, Peer: relayID})
+			})
+		}, fail, "before the hold was over."},
+		{"the donor's node dies after the hold", func(s *story) {
+			s.insert(named(evidence.EventsHashed), func() { s.add(holdEnds+time.Minute, evidence.NodeExited, donorName, &evidence.Exit{Code: 2}) })
+		}, pass, "proven for 10m0s"},
+		{"something else was broken on purpose", func(s *story) {
+			s.insert(named(evidence.HoldEnded), func() { s.add(time.Minute, evidence.FaultDone, submitterName, &evidence.Fault{Fault: "stop"}) })
+		}, pass, "on purpose: stop of the node on laptop"},
 		{"the donor's node dies", func(s *story) {
 			s.insert(named(evidence.HoldEnded), func() {
 				s.add(5*time.Minute, evidence.NodeExited, donorName, &evidence.Exit{Code: 2, Tail: "panic: oh\n"})
@@ -126,6 +137,10 @@ func TestTheRelaysRecordMustAgreeWithTheHold(t *testing.T) {
 			second("/ip4/45.1.0.2/tcp/60000")(s)
 			s.said(donorName, wire.ObservedAddr, gone)
 		}, inconclusive, "2 connections from tensor02"},
+		{"a second one, and the donor's address is known of another connection only", func(s *story) {
+			second("/ip4/45.1.0.2/tcp/60000")(s)
+			s.said(donorName, wire.ObservedAddr, func(e *wire.Event) bool { e.Conn = "c99"; return true })
+		}, inconclusive, "2 connections from tensor02"},
 		{"a second one from another port", second("/ip4/45.1.0.2/tcp/60000"), pass, "one connection from 45.1.0.2:50123"},
 		{"no reservation on it", func(s *story) { s.said(relayName, wire.RelayReservation, gone) }, inconclusive, "no record of a reservation on that connection"},
 		{"the relay refused", func(s *story) {
@@ -147,6 +162,7 @@ func TestAStrangersRelayNeedsCircuitsAtBothEndsOfTheHold(t *testing.T) {
 		{"none after", circuitDial(evidence.AfterHold, drop), inconclusive, "made no circuit through it after the hold"},
 		{"one that failed", circuitDial(evidence.AfterHold, func(r *wire.DialResult) bool { r.Outcome = wire.Failed; return true }), inconclusive, "made no circuit through it after"},
 		{"one through another relay", circuitDial(evidence.AfterHold, func(r *wire.DialResult) bool { r.Relay = strangerID; return true }), inconclusive, "made no circuit through it after"},
+		{"no submitter", func(s *story) { s.started().Hosts[1].Role = "onlooker" }, inconclusive, "names no submitter who could confirm"},
 		{"the verdict tells a public relay", func(s *story) {
 			s.insert(named(evidence.HoldStarted), func() {
 				s.says(4*time.Second, donorName, wire.Event{Kind: wire.ResolveEnded, Addr: "/dnsaddr/bootstrap.libp2p.io", Addrs: []string{relayEnd + "/p2p/" + relayID}})

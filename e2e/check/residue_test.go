@@ -2,8 +2,10 @@ package check
 
 import (
 	"testing"
+	"time"
 
 	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/node/wire"
 )
 
 func TestNothingStaysOnTheHostsButTheCachedBinary(t *testing.T) {
@@ -34,6 +36,16 @@ func TestNothingStaysOnTheHostsButTheCachedBinary(t *testing.T) {
 				return true
 			})
 			s.insert(named(evidence.HoldStarted), func() { s.items = append(s.items, early) })
+		}, inconclusive, "before the run had done with it"},
+		{"a dial was made from there afterwards", func(s *story) {
+			s.insert(named(evidence.RunEnded), func() {
+				s.probes(holdEnds+time.Minute, relayName, evidence.Probe{Purpose: evidence.RelayControl}, wire.DialResult{})
+			})
+		}, inconclusive, "before the run had done with it"},
+		{"a job was sent from there afterwards", func(s *story) {
+			s.insert(named(evidence.RunEnded), func() {
+				s.add(holdEnds+time.Minute, evidence.JobDone, relayName, &evidence.Job{}).result = &wire.DispatchResult{}
+			})
 		}, inconclusive, "before the run had done with it"},
 		{"a process", after(func(l *evidence.Leftovers) { l.Processes = []string{"4711 wce2e node run"} }), fail, "still a process of ours: 4711"},
 		{"a listener", after(func(l *evidence.Leftovers) { l.Listeners = []string{"tcp 0.0.0.0:443"} }), fail, "still a listener of ours"},

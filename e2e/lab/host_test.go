@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +63,20 @@ func TestSSHRunsCommandsAsOpenSSHDoes(t *testing.T) {
 		if out != "to stdout\n" || stderr != "to stderr\n" || !ok || e.ExitStatus() != 42 {
 			t.Errorf("stdout %q, stderr %q, %v", out, stderr, err)
 		}
+	})
+	t.Run("commands that end at once are answered all the same", func(t *testing.T) {
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				for range 100 {
+					if _, _, err := sh(t, c, "exit 0"); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
 	})
 	t.Run("a signal comes back as one", func(t *testing.T) {
 		_, _, err := sh(t, c, "kill -KILL $$")

@@ -23,14 +23,15 @@ import (
 // every process of the lab.
 func runInit() error {
 	survivePipes()
+	dir := os.Args[1]
 	var p plan
 	gone, err := orders(&p)
 	if err != nil {
-		return confess(err)
+		return errors.Join(confess(err), os.RemoveAll(dir)) // the suite was killed while it wrote
 	}
 	go func() {
 		<-gone
-		os.RemoveAll(p.Dir) // the suite does so too, unless it was killed
+		os.RemoveAll(dir) // the suite does so too, unless it was killed
 		os.Exit(0)
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -140,7 +141,7 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 	}
 	defer statusW.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{hostName0}
+	cmd.Args = []string{hostArg0}
 	cmd.Env = []string{}
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{ordersR, statusW}

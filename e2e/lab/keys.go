@@ -80,7 +80,7 @@ func (p *plan) sshConfig(exe string) string {
 			"UserKnownHostsFile " + configQuote(filepath.Join(p.Dir, "known_hosts")),
 			"GlobalKnownHostsFile none",
 			"StrictHostKeyChecking yes",
-			"ProxyCommand " + strings.ReplaceAll(shellQuote(exe)+" "+connectWord+" "+shellQuote(p.socket(m.Name)), "%", "%%"),
+			"ProxyCommand " + strings.ReplaceAll(shellQuote(exe)+" "+connectArg1+" "+shellQuote(p.socket(m.Name)), "%", "%%"),
 		} {
 			b.WriteString("  " + line + "\n")
 		}

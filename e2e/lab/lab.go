@@ -48,6 +48,9 @@ type Lab struct {
 // inventory.Problems for a bad cfg.Lab, a *RefusedError where the kernel lets this
 // user have no namespaces.
 func Up(ctx context.Context, cfg Config) (*Lab, error) {
+	if cfg.Lab == nil {
+		return nil, errors.New("bring the lab up: there is none in the configuration")
+	}
 	if err := Check(cfg.Lab); err != nil {
 		return nil, err
 	}
@@ -141,7 +144,7 @@ func (l *Lab) start(p plan, log *slog.Logger) (said *os.File, err error) {
 	}
 	defer statusW.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName}
+	cmd.Args = []string{initArg0, p.Dir}
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{ordersR, statusW}

@@ -10,9 +10,9 @@ import (
 // How a process of the lab knows itself: the first two by argv[0], the third by
 // its first argument, since OpenSSH starts it from a command line.
 const (
-	initName    = "wce2e-lab-init"
-	hostName0   = "wce2e-lab-host"
-	connectWord = "wce2e-lab-connect"
+	initArg0    = "wce2e-lab-init"
+	hostArg0    = "wce2e-lab-host"
+	connectArg1 = "wce2e-lab-connect"
 )
 
 // Descriptors that every process of the lab is born with.
@@ -28,11 +28,11 @@ const (
 // lab is made of processes that run the same program again.
 func Reexec() {
 	switch {
-	case os.Args[0] == initName:
+	case os.Args[0] == initArg0 && len(os.Args) == 2:
 		os.Exit(exitOf(runInit()))
-	case os.Args[0] == hostName0:
+	case os.Args[0] == hostArg0:
 		os.Exit(exitOf(runHost()))
-	case len(os.Args) == 3 && os.Args[1] == connectWord:
+	case len(os.Args) == 3 && os.Args[1] == connectArg1:
 		os.Exit(exitOf(connect(os.Args[2], os.Stdin, os.Stdout)))
 	}
 }

@@ -29,10 +29,11 @@ type session struct {
 	pid     int           // of the command, which leads a process group; 0 without one
 	closers []func()      // let go of the command's pipes when the channel closes
 	ended   chan struct{} // closed when the command has
+	replied chan struct{} // closed when the request that started it is answered
 }
 
 func newSession(ch ssh.Channel, r *reaper, log *slog.Logger) *session {
-	return &session{ch: ch, reaper: r, log: log, env: environment(), ended: make(chan struct{})}
+	return &session{ch: ch, reaper: r, log: log, env: environment(), ended: make(chan struct{}), replied: make(chan struct{})}
 }
 
 // environment is what a login has from the start, as OpenSSH sets it for root.
@@ -45,9 +46,13 @@ func environment() []string {
 // lives on then, as it does under OpenSSH; one with a terminal gets SIGHUP.
 func (s *session) handle(requests <-chan *ssh.Request) {
 	for q := range requests {
+		before := s.started
 		ok := s.request(q)
 		if q.WantReply {
 			_ = q.Reply(ok, nil) // a channel that has gone ends the loop
+		}
+		if s.started && !before {
+			close(s.replied)
 		}
 	}
 	for _, c := range s.closers {
@@ -152,10 +157,12 @@ func (s *session) startPiped(argv []string) error {
 }
 
 // finish reports the command's end, and closes the channel when all that it and
-// its children had to say is through.
+// its children had to say is through. A command can be faster than the answer to
+// the request that started it, which has to come first.
 func (s *session) finish(ended <-chan syscall.WaitStatus, copies *sync.WaitGroup) {
 	status := <-ended
 	close(s.ended)
+
 	s.report(status)
 	copies.Wait()
 	_ = s.ch.CloseWrite()
@@ -194,6 +201,7 @@ func (s *session) serveFiles() bool {
 			s.log.Debug("sftp ended", "err", err)
 			code = 1
 		}
+		<-s.replied
 		s.report(syscall.WaitStatus(code << 8))
 		_ = s.ch.Close()
 	}()

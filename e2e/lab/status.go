@@ -31,7 +31,7 @@ func say(s status) error {
 
 // confess tells why this process ends, and ends it with that error.
 func confess(err error) error {
-	_ = say(status{Err: err.Error(), Denied: refused(err)}) // the exit code says it as well
+	_ = say(status{Err: err.Error(), Denied: refused(err)}) // if nobody listens, the exit code says it
 	return err
 }
 

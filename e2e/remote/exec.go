@@ -19,7 +19,9 @@ const (
 	// A command that is to end gets this long after SIGTERM, and this long after
 	// SIGKILL, before it is left to itself.
 	termGrace = time.Second
-	killGrace = 500 * time.Millisecond
+	killGrace = time.Second
+	// A kill of our own takes a session, over a slow line.
+	killTimeout = 5 * time.Second
 )
 
 var errTooMuch = fmt.Errorf("it printed more than %d MB", maxOutput>>20)
@@ -42,7 +44,7 @@ func (m *machine) Exec(ctx context.Context, argv []string, stdin io.Reader) (Res
 			return false, err
 		}
 		defer session.Close()
-		res, err = runSession(ctx, session, argv, stdin)
+		res, err = m.runSession(ctx, l, session, argv, stdin)
 		return true, err
 	})
 	if err != nil {
@@ -55,9 +57,27 @@ func (m *machine) execErr(argv []string, err error) error {
 	return fmt.Errorf("run %s on %s: %w", argv[0], m.s.target, err)
 }
 
-// openSession opens a session, or gives up when ctx is done: a line that has
-// just gone dead says nothing at all.
+// openSession opens a session. We keep below sshd's limit on their number, but
+// the server counts one until it has noticed its end: so a refusal is met with
+// patience.
 func openSession(ctx context.Context, l *link) (*ssh.Session, error) {
+	patience := time.Now().Add(sessionPatience)
+	for {
+		session, err := askSession(ctx, l)
+		var refused *ssh.OpenChannelError
+		if !errors.As(err, &refused) || time.Now().After(patience) || ctx.Err() != nil {
+			return session, err
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// sessionPatience is for a busy server to notice that a child has ended.
+const sessionPatience = 5 * time.Second
+
+// askSession asks for a session, or gives up when ctx is done: a line that has
+// just gone dead says nothing at all.
+func askSession(ctx context.Context, l *link) (*ssh.Session, error) {
 	type opened struct {
 		session *ssh.Session
 		err     error
@@ -89,7 +109,7 @@ func openSession(ctx context.Context, l *link) (*ssh.Session, error) {
 }
 
 // runSession runs argv in a session and waits for its end, or for ctx's.
-func runSession(ctx context.Context, session *ssh.Session, argv []string, stdin io.Reader) (Result, error) {
+func (m *machine) runSession(ctx context.Context, l *link, session *ssh.Session, argv []string, stdin io.Reader) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stdout, stderr := &printed{full: cancel}, &printed{full: cancel}
@@ -111,7 +131,8 @@ func runSession(ctx context.Context, session *ssh.Session, argv []string, stdin 
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		endSession(session, ended)
+		pid, _, _ := cutMark(mark, stdout.bytes())
+		m.endCommand(l, session, pid, ended)
 		res, _ := settle(mark, stdout.bytes(), stderr.bytes(), nil) // the end that was asked for says more than what came of it
 		return res, context.Cause(ctx)
 	}
@@ -127,16 +148,17 @@ func feed(in io.WriteCloser, from io.Reader) {
 	in.Close()
 }
 
-// endSession ends a command: SIGTERM, SIGKILL, and the session closed under it,
-// for servers that know no signals.
-func endSession(session *ssh.Session, ended <-chan error) {
+// endCommand ends a command: SIGTERM, SIGKILL, and the session closed under it.
+// Signals go as the SSH protocol has them and, since OpenSSH refuses that to
+// root and old servers know nothing of it, by kill in a session of its own.
+func (m *machine) endCommand(l *link, session *ssh.Session, pid int, ended <-chan error) {
 	for _, step := range []struct {
-		do    func() error
+		do    func()
 		grace time.Duration
 	}{
-		{func() error { return session.Signal(ssh.SIGTERM) }, termGrace},
-		{func() error { return session.Signal(ssh.SIGKILL) }, killGrace},
-		{session.Close, killGrace},
+		{func() { _ = session.Signal(ssh.SIGTERM); m.kill(l, "TERM", pid) }, termGrace},
+		{func() { _ = session.Signal(ssh.SIGKILL); m.kill(l, "KILL", pid) }, killGrace},
+		{func() { session.Close() }, killGrace},
 	} {
 		go step.do() // it may block on a dead line
 		select {
@@ -147,9 +169,33 @@ func endSession(session *ssh.Session, ended <-chan error) {
 	}
 }
 
+// kill sends a signal to a command and its children. Commands have a session,
+// and so a group, of their own. A failure shows in that the command goes on.
+func (m *machine) kill(l *link, signal string, pid int) {
+	if pid <= 1 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	select {
+	case m.kills <- struct{}{}:
+		defer func() { <-m.kills }()
+	case <-ctx.Done():
+		return
+	}
+	session, err := openSession(ctx, l)
+	if err != nil {
+		return
+	}
+	defer session.Close()
+	stop := context.AfterFunc(ctx, func() { session.Close() })
+	defer stop()
+	_ = session.Run(fmt.Sprintf("kill -%s -%d", signal, pid))
+}
+
 // settle makes a Result of what a session gave.
 func settle(mark string, stdout, stderr []byte, err error) (Result, error) {
-	_, ours, began := bytes.Cut(stdout, []byte(mark))
+	_, ours, began := cutMark(mark, stdout)
 	res := Result{Stdout: ours, Stderr: stderr}
 	var exit *ssh.ExitError
 	var missing *ssh.ExitMissingError

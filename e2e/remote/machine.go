@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// sshd's MaxSessions is 10 per connection; one is SFTP's, and one is left to
-	// its owner's taste.
+	// sshd's MaxSessions is 10 per connection; one is SFTP's, and one is for
+	// ending what runs in another.
 	maxSessions = 8
 	// A connection that broke is made again this often, within this time: what
 	// was wrong for longer is not a hiccup.
@@ -30,6 +30,7 @@ type machine struct {
 	home     string
 	hostKey  string
 	sessions chan struct{} // as many as may run at once
+	kills    chan struct{} // one at once
 
 	turn   chan struct{} // holds one token, which guards the fields below; a channel, because waiting for it must be cancellable
 	link   *link         // nil before the first connection
@@ -37,7 +38,7 @@ type machine struct {
 }
 
 func newMachine(cfg Config, s settings) *machine {
-	m := &machine{cfg: cfg, s: s, log: cfg.log().With("host", s.target), sessions: make(chan struct{}, maxSessions), turn: make(chan struct{}, 1)}
+	m := &machine{cfg: cfg, s: s, log: cfg.log().With("host", s.target), sessions: make(chan struct{}, maxSessions), kills: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	m.turn <- struct{}{}
 	return m
 }

@@ -1,26 +1,37 @@
 package remote
 
 import (
+	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
 // A login shell may be anything (bash, zsh, tcsh, fish), and it may print
 // something of its own before it gets to our command. So the command goes to
-// /bin/sh, in a form that every shell reads alike, and says a mark first: what
-// stands before the mark is not ours.
+// /bin/sh, in a form that every shell reads alike, and says a mark and its PID
+// first: what stands before the mark is not ours, and the PID is for ending it.
 //
-//	exec /bin/sh -c 'printf %s MARK; exec WORD...'
+//	exec /bin/sh -c 'printf %s:%s, MARK $$; exec WORD...'
 
 // shellCommand is the command line that makes a login shell run argv, and
-// nothing else, after printing mark.
+// nothing else, after printing the mark and the PID.
 func shellCommand(mark string, argv []string) string {
 	words := make([]string, len(argv))
 	for i, w := range argv {
 		words[i] = quote(w)
 	}
 	script := "exec " + strings.Join(words, " ")
-	return "exec /bin/sh -c '" + innermost("printf %s "+mark+"; "+script) + "'"
+	return "exec /bin/sh -c '" + innermost("printf %s:%s, "+mark+" $$; "+script) + "'"
+}
+
+// cutMark takes apart what a shellCommand printed. began is false where the mark
+// did not come: the command did not run, or not yet.
+func cutMark(mark string, out []byte) (pid int, rest []byte, began bool) {
+	_, after, found := bytes.Cut(out, []byte(mark+":"))
+	number, rest, whole := bytes.Cut(after, []byte(","))
+	pid, err := strconv.Atoi(string(number))
+	return pid, rest, found && whole && err == nil
 }
 
 // innermost is a script in a form that stands between single quotes in any

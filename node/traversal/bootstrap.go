@@ -12,8 +12,8 @@ import (
 // Compute's own names (they carry no peer ID; who answers is learned from DNS),
 // the public libp2p bootstrappers by name, and the same by raw address, because
 // a network without working DNS is one of those we have to get out of. The raw
-// addresses are those the names resolved to when this was written; TCP 443 is
-// the bootstrappers' WebSocket port.
+// addresses are the bootstrappers' published ones; TCP 443 is their WebSocket
+// port. One that has moved costs a failed dial, and no time.
 var BuiltinBootstrap = []string{
 	"/dnsaddr/bootstrap1.worldcompute.org",
 	"/dnsaddr/bootstrap2.worldcompute.org",

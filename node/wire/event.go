@@ -16,8 +16,8 @@ const (
 	ListenAddr   Kind = "listen.addr"   // Addr, with /p2p/<self>; Relay when it is a circuit address
 	ListenClosed Kind = "listen.closed" // Addr, Relay
 
-	DialStarted Kind = "dial.started" // Dial, Peer, Addr, Transport
-	DialEnded   Kind = "dial.ended"   // Dial, Peer, Addr, Transport, Outcome, Failure, Err, MS
+	DialStarted Kind = "dial.started" // Dial, Peer, Addr, Transport; Detail where the purpose is not to connect (AutoNAT)
+	DialEnded   Kind = "dial.ended"   // Dial, Peer, Addr, Transport, Outcome, Failure, Err, MS, Detail
 
 	ResolveEnded Kind = "resolve.ended" // Addr (a /dnsaddr or /dns name), Outcome, Addrs, Failure, Err, MS
 

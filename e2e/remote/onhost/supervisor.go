@@ -10,8 +10,11 @@ import (
 
 // RunSupervisor is the body of the process that Start starts: Supervise, with
 // word of how its start went to the process that waits for it. It must be given
-// the whole process.
+// the whole process. A nil log is discarded.
 func RunSupervisor(dir string, lease time.Duration, argv []string, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	tells := os.NewFile(upFD, "start")
 	syscall.CloseOnExec(upFD) // the node is not to hold it
 	said := false
