@@ -31,8 +31,8 @@ const (
 //	GET  /status    wire.Status
 //	POST /dispatch  wire.DispatchRequest -> wire.DispatchResult
 type apiServer struct {
-	server *http.Server
-	path   string
+	server   *http.Server
+	listener net.Listener
 }
 
 func startAPI(path string, n *node) (*apiServer, error) {
@@ -65,7 +65,7 @@ func startAPI(path string, n *node) (*apiServer, error) {
 		}
 		reply(w, n.log, result)
 	})
-	a := &apiServer{server: &http.Server{Handler: mux, ReadHeaderTimeout: apiHeaders}, path: path}
+	a := &apiServer{server: &http.Server{Handler: mux, ReadHeaderTimeout: apiHeaders}, listener: l}
 	go func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("the local API ended", "err", err)
@@ -87,8 +87,12 @@ func reply(w http.ResponseWriter, log *slog.Logger, v any) {
 func (a *apiServer) close(grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	if err := a.server.Shutdown(ctx); err != nil {
-		return a.server.Close()
+	err := a.server.Shutdown(ctx)
+	if err != nil {
+		err = a.server.Close()
 	}
-	return nil
+	// The server knows its listener only once it serves. Closing it takes the
+	// socket's file away; a second time is no error worth telling.
+	_ = a.listener.Close()
+	return err
 }

@@ -162,7 +162,7 @@ func (s *session) startPiped(argv []string) error {
 func (s *session) finish(ended <-chan syscall.WaitStatus, copies *sync.WaitGroup) {
 	status := <-ended
 	close(s.ended)
-
+	<-s.replied
 	s.report(status)
 	copies.Wait()
 	_ = s.ch.CloseWrite()

@@ -257,13 +257,13 @@ func platformAndSpace(t *testing.T, r Remote) {
 		t.Errorf("free space of /: %d, %v", here, err)
 	}
 	below, err := FreeSpace(t.Context(), r, "/no/such/folder")
-	if err != nil || below>>30 != here>>30 {
+	if err != nil || below > here*5/4 || below < here*3/4 { // others write, too
 		t.Errorf("free space of a folder that is not there: %d, want about %d: %v", below, here, err)
 	}
 }
 
 func manyAtOnce(t *testing.T, r Remote) {
-	errs := make(chan error, 40)
+	errs := make(chan error, 24)
 	for range cap(errs) {
 		go func() {
 			res, err := r.Exec(t.Context(), []string{"sh", "-c", "sleep 0.05; echo x"}, nil)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -136,10 +137,25 @@ func detach(dir string, argv []string, tells *os.File) (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close()
+	keepInherited()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = dir, log, log, []*os.File{tells}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd, cmd.Start()
+}
+
+// keepInherited sees to it that what we were given open by whoever called us, by
+// mistake mostly, goes no further. Our own files do not anyway.
+func keepInherited() {
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return // no harm in most cases: there are rarely any
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 func lastLine(name string) string {
