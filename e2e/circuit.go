@@ -45,8 +45,16 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) {
 	case job.Status != "Succeeded":
 		r.talk.Note(fmt.Sprintf("job: %s %s", job.Status, job.Error))
 	default:
-		r.talk.Note(fmt.Sprintf("job: %s, %s, round trip %.1f ms", job.Status, job.Path, job.RoundTripMS))
+		r.talk.Note(fmt.Sprintf("job: %s, %s, round trip %.1f ms%s", job.Status, job.Path, job.RoundTripMS, connected(job)))
 	}
+}
+
+// connected tells whether a job had to wait for its connection.
+func connected(job wire.DispatchResult) string {
+	if job.ConnectMS == 0 {
+		return " on the connection that stood"
+	}
+	return fmt.Sprintf(" after %.1f ms to connect", job.ConnectMS)
 }
 
 // sendJob sends the inventory's fixture with a fresh nonce, so that no answer

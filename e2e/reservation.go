@@ -88,8 +88,23 @@ func (r *run) reserved(ctx context.Context, within time.Duration) bool {
 		}
 		return false
 	}
-	r.talk.Note("reserved: " + now.circuits[0])
+	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(donor.node.said()).Round(time.Millisecond), now.circuits[0]))
 	return true
+}
+
+// sinceStart is the time from the donor's start to its latest new reservation,
+// by its own clock.
+func sinceStart(events []wire.Event) time.Duration {
+	var started, made time.Time
+	for _, e := range events {
+		switch {
+		case e.Kind == wire.NodeStarted:
+			started = e.Time
+		case e.Kind == wire.ReservationMade && !e.Renewal:
+			made = e.Time
+		}
+	}
+	return made.Sub(started)
 }
 
 // attempts tells in a few words what a node has tried so far.

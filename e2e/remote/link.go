@@ -215,18 +215,31 @@ func (l *link) files() (*sftp.Client, error) {
 	stop := time.AfterFunc(sftpTimeout, func() { l.close() })
 	client, err := sftp.NewClient(l.client)
 	inTime := stop.Stop()
-	if err != nil {
-		if inTime && l.isDead() {
-			err = fmt.Errorf("%w: %w", ErrLost, err)
-		}
-		return nil, &NoSFTP{Target: l.target, Cause: err}
+	switch {
+	case err == nil:
+		l.sftp = client
+		return client, nil
+	case !inTime:
+		return nil, &NoSFTP{Target: l.target, Cause: fmt.Errorf("nothing within %v", sftpTimeout)}
+	case l.isDying():
+		return nil, fmt.Errorf("%w: %w", ErrLost, err)
 	}
-	l.sftp = client
-	return client, nil
+	return nil, &NoSFTP{Target: l.target, Cause: err}
+}
+
+// isDying tells whether what went wrong just now was the end of the connection,
+// which shows in a moment.
+func (l *link) isDying() bool {
+	select {
+	case <-l.dead:
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
+	}
 }
 
 // lostFiles forgets an SFTP session that broke, so that the next call opens
-// another. Mostly the whole connection broke, which shows in a moment.
+// another, of a new connection if the whole of it broke.
 func (l *link) lostFiles(client *sftp.Client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,10 +247,7 @@ func (l *link) lostFiles(client *sftp.Client) {
 		client.Close()
 		l.sftp = nil
 	}
-	select {
-	case <-l.dead:
-	case <-time.After(100 * time.Millisecond):
-	}
+	l.isDying() // so that the next call knows
 }
 
 // sftpTimeout bounds the opening of the SFTP subsystem. A login shell that waits

@@ -375,8 +375,8 @@ func TestALineThatGoesDeadIsNoticed(t *testing.T) {
 func TestALiveLineIsKept(t *testing.T) {
 	s, cfg := newServer(t)
 	r := mustDial(t, "box", cfg)
-	go r.(*machine).link.keepAlive(time.Millisecond, 3)
-	time.Sleep(100 * time.Millisecond) // a hundred keepalives
+	go r.(*machine).link.keepAlive(2*time.Millisecond, 1000)
+	time.Sleep(100 * time.Millisecond) // some dozens of keepalives
 	if err := echo(t, r); err != nil || s.loggedIn() != 1 {
 		t.Errorf("%v, %d logins", err, s.loggedIn())
 	}
