@@ -144,7 +144,7 @@ func (r *run) play(ctx context.Context) error {
 	}
 	r.talk.Step("wait for the donor's reservation")
 	if !r.reserved(ctx, r.inv.Run.Observe) {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	r.talk.Step("controls: is there a firewall, and do the dials work that must")
 	r.controls(ctx)
@@ -153,13 +153,13 @@ func (r *run) play(ctx context.Context) error {
 	r.talk.Step(fmt.Sprintf("hold the relay connection for %v", r.inv.Run.Hold))
 	r.hold(ctx)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	r.talk.Step("dial and send a job through the relay again")
 	if r.reserved(ctx, reservedAgain) {
 		r.useCircuit(ctx, evidence.AfterHold)
 	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // connect reaches all hosts at once and reports every one that it could not.

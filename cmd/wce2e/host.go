@@ -185,7 +185,7 @@ func newHostCleanCmd() *cobra.Command {
 func baseDir() string {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return ".wce2e" // no home: where we stand
+		return onhost.BaseDir // no home: where we stand
 	}
-	return filepath.Join(home, ".wce2e")
+	return filepath.Join(home, onhost.BaseDir)
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -297,6 +298,26 @@ func TestACheckerThatPanicsKnowsNothing(t *testing.T) {
 	})
 	if a := f.assertion(); a.Verdict != evidence.Inconclusive || !strings.Contains(a.Observed, "out of luck") {
 		t.Errorf("%+v", a)
+	}
+	f = judged(&history{}, errors.New("out of paper"), func(_ *history, f *finding) { f.see("All is well.") })
+	if a := f.assertion(); a.Verdict != evidence.Inconclusive || !strings.Contains(a.Observed, "out of paper") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAFindingThatFoundNothingIsInconclusive(t *testing.T) {
+	if a := new(finding).assertion(); a.Verdict != evidence.Inconclusive || a.Pass || a.Observed != "Nothing was observed." || a.Because == nil {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAFindingDoesNotRepeatItself(t *testing.T) {
+	f := new(finding)
+	for i := range 30 {
+		f.fail("Dial %d.", i%20)
+	}
+	if a := f.assertion(); !strings.Contains(a.Observed, "Dial 7. (12 more like this.)") {
+		t.Error(a.Observed)
 	}
 }
 

@@ -92,7 +92,7 @@ func (r *reaching) dial(f *finding, p probe) {
 		f.lack("The circuit dial %s the hold was not to a circuit address of %s: %s.", r.phase, r.donor.Name, d.Addr)
 		return
 	case d.Outcome != wire.OK:
-		f.fail("%s could not reach %s %s the hold through %s: %s%s.", r.submitter.Name, r.donor.Name, r.phase, r.h.peerName(a.relay), outcomeOf(p), because(d.Err))
+		f.fail("%s could not reach %s %s the hold through %s: %s%s.", r.submitter.Name, r.donor.Name, r.phase, r.h.peerName(a.relay), failureOf(p), because(d.Err))
 		return
 	case d.Path != wire.Relayed:
 		f.fail("The connection from %s to %s %s the hold was %s, not relayed.", r.submitter.Name, r.donor.Name, r.phase, word(string(d.Path), "of unknown kind"))

@@ -69,6 +69,12 @@ func TestACircuitIsRelayedOnBothEndsBetweenDifferentNetworks(t *testing.T) {
 				s.says(5*time.Second, donorName, wire.Event{Kind: wire.ObservedAddr, Addr: "/ip6/2a00:1:2:3ff::1/tcp/999", Peer: strangerID})
 			})
 		}, inconclusive, "from the same place, 2a00:1:2:3ff::1"},
+		{"egress in two IPv6 sites", func(s *story) {
+			s.insert(named(evidence.DialProbed), func() {
+				s.says(5*time.Second, submitterName, wire.Event{Kind: wire.ObservedAddr, Addr: "/ip6/2a00:1:2:300::1/tcp/999", Peer: strangerID})
+				s.says(5*time.Second, donorName, wire.Event{Kind: wire.ObservedAddr, Addr: "/ip6/2a00:1:2:400::1/tcp/999", Peer: strangerID})
+			})
+		}, pass, "45.1.0.2, 2a00:1:2:400::1 for tensor02"},
 		{"egress in different families", func(s *story) {
 			six := func(e *wire.Event) bool {
 				e.Addr = strings.Replace(e.Addr, "/ip4/45.1.0.2", "/ip6/2a00::1", 1)

@@ -25,7 +25,7 @@ func (h *history) egressOf(x *host) egress {
 			continue
 		}
 		for _, e := range r.of(wire.ConnOpened) {
-			if x.is(e.Peer) {
+			if x.is(e.Peer) && e.Direction == "inbound" {
 				seen.add(e.Remote, e.line)
 			}
 		}
@@ -141,13 +141,8 @@ func (h *history) otherEgress(f *finding, donor, submitter *host) (ok bool) {
 	return false
 }
 
-// outcomeOf tells a probe's end in a few words.
-func outcomeOf(p probe) string {
-	if p.result.Outcome == wire.OK {
-		return "ok"
-	}
-	return word(p.result.Failure, "unnamed failure")
-}
+// failureOf names the failure of a probe.
+func failureOf(p probe) string { return word(p.result.Failure, "unnamed failure") }
 
 func word(s, otherwise string) string {
 	if s == "" {

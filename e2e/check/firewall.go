@@ -236,7 +236,7 @@ func (c *controls) listensAt(t, port string) bool {
 func ends(ds []dialled) string {
 	words := make([]string, len(ds))
 	for i, d := range ds {
-		words[i] = fmt.Sprintf("%s (%s)", d.addr.hostPort(), outcomeOf(d.probe))
+		words[i] = fmt.Sprintf("%s (%s)", d.addr.hostPort(), failureOf(d.probe))
 	}
 	return strings.Join(unique(words), ", ")
 }
@@ -299,7 +299,7 @@ func (c *controls) blocked(word string, failed []dialled) {
 		if ok {
 			c.f.cite(d.seq, works.seq)
 			c.f.see("expect_blocked: %s is blocked: %s could not reach %s at %s (%s), which %s did in %.0f ms.", word, c.donor.Name,
-				c.h.peerName(d.result.Peer), d.addr.hostPort(), outcomeOf(d.probe), c.submitter.Name, works.result.MS)
+				c.h.peerName(d.result.Peer), d.addr.hostPort(), failureOf(d.probe), c.submitter.Name, works.result.MS)
 			return
 		}
 	}

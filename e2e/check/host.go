@@ -216,8 +216,8 @@ func (h *history) killedAt(x *host) (at time.Time, killed bool) {
 			return f.event.TS, true
 		}
 	}
-	for _, e := range x.exits {
-		return e.event.TS, true
+	if len(x.exits) > 0 {
+		return x.exits[0].event.TS, true
 	}
 	return at, false
 }

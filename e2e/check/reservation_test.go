@@ -115,6 +115,17 @@ func TestADonorWithoutAReservationIsToldWhy(t *testing.T) {
 		{"its node died", func(s *story) {
 			s.insert(named(evidence.StepFailed), func() { s.add(time.Minute, evidence.NodeExited, donorName, &evidence.Exit{Code: 3}) })
 		}, fail, "the node of tensor02 had ended: exit status 3"},
+		{"the suite let it die", func(s *story) {
+			s.insert(named(evidence.StepFailed), func() {
+				s.add(time.Minute, evidence.NodeExited, donorName, &evidence.Exit{Signal: "KILL", Lease: true})
+			})
+		}, inconclusive, "lease had lapsed"},
+		{"the suite stumbled elsewhere", func(s *story) {
+			s.drop(evidence.StepFailed, "")
+			s.insert(named(evidence.RunEnded), func() {
+				s.add(time.Minute, evidence.StepFailed, donorName, &evidence.Failure{Step: "job", Err: "no space"})
+			})
+		}, inconclusive, "not in the trace (job: no space)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := unreserved()

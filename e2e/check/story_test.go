@@ -328,10 +328,10 @@ func (s *story) worked(phase evidence.Phase, change func(*evidence.Job, *wire.Di
 
 // insert puts the lines that add adds before the first line that fits.
 func (s *story) insert(fits func(*item) bool, add func()) {
-	rest := s.items
 	for i, it := range s.items {
 		if fits(it) {
-			s.items, rest = s.items[:i:i], s.items[i:]
+			rest := s.items[i:]
+			s.items = s.items[:i:i]
 			add()
 			s.items = append(s.items, rest...)
 			return

@@ -25,13 +25,8 @@ func (h *history) unmet(f *finding, what string) {
 		f.lack("%s: the trace names no donor.", what)
 		return
 	}
-	for _, e := range donor.exits {
-		f.cite(e.seq)
-		if e.Lease {
-			f.lack("%s: the node of %s had ended: %s.", what, donor.Name, e)
-			return
-		}
-		f.fail("%s: the node of %s had ended: %s.", what, donor.Name, e)
+	if len(donor.exits) > 0 {
+		h.unmetByDeath(f, donor.exits[0], what)
 		return
 	}
 	i := slices.IndexFunc(h.failures, func(x failure) bool { return x.Step == stepReservation })
@@ -45,6 +40,17 @@ func (h *history) unmet(f *finding, what string) {
 		return
 	}
 	h.neverReserved(f, donor, what)
+}
+
+// unmetByDeath: a node that its supervisor ended, because the suite was gone,
+// did as it should.
+func (h *history) unmetByDeath(f *finding, e exit, what string) {
+	f.cite(e.seq)
+	say := f.fail
+	if e.Lease {
+		say = f.lack
+	}
+	say("%s: the node of %s had ended: %s.", what, e.host, e)
 }
 
 // stepErrors tells of the steps that failed, for a reader who wonders.

@@ -28,6 +28,17 @@ func TestTheEvidenceIsWhole(t *testing.T) {
 		{"a line that is not what it says", func(s *story) {
 			s.insert(named(evidence.HoldStarted), func() { s.add(0, evidence.NodeUp, donorName, json.RawMessage(`{"role":7}`)) })
 		}, fail, "The trace cannot be read at line 54 (node.up)"},
+		{"a line without data", func(s *story) {
+			s.insert(named(evidence.HoldStarted), func() { s.add(0, evidence.NodeUp, donorName, json.RawMessage{}) })
+		}, fail, "(node.up): it has no data"},
+		{"a probe's result that is none", func(s *story) {
+			s.each(func(it *item) bool {
+				if it.name == evidence.DialProbed {
+					it.result = json.RawMessage(`"nothing"`)
+				}
+				return true
+			})
+		}, fail, "(dial.probed): result"},
 		{"a result that is none", func(s *story) {
 			s.each(func(it *item) bool {
 				if it.name == evidence.JobDone {

@@ -77,7 +77,7 @@ func endsAreTold(t *testing.T, r Remote) {
 	}
 	for argv0, code := range map[string]int{"no-such-program": 127, "/no/such/program": 127, "/etc/passwd": 126} {
 		res, err := r.Exec(t.Context(), []string{argv0}, nil)
-		if err != nil || res.Code != code || len(res.Stderr) == 0 {
+		if err != nil || res.Code != code && (code != 127 || res.Code != 126) || len(res.Stderr) == 0 { // 126: a folder of PATH may not be read
 			t.Errorf("%s: %+v %v, want exit %d and a word", argv0, res, err, code)
 		}
 	}
@@ -358,6 +358,7 @@ func TestThisMachineKeepsTheContract(t *testing.T) {
 }
 
 func TestAMachineOverSSHKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	s, cfg := newServer(t)
 	r, err := Dial(t.Context(), "box", cfg)
 	if err != nil {

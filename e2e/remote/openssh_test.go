@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,9 +35,7 @@ func openSSH(t *testing.T) (*server, Config, *exec.Cmd) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: OpenSSH's sshd takes root to log anybody in")
 	}
-	if err := os.Mkdir("/run/sshd", 0o755); err == nil { // where it locks itself up; its package makes it at boot
-		t.Cleanup(func() { os.Remove("/run/sshd") })
-	}
+	lockup()
 	s := &server{t: t, dir: t.TempDir()}
 	s.client = s.newClientKey("id")
 	s.hostKey = s.newClientKey("host")
@@ -83,6 +82,14 @@ func openSSH(t *testing.T) (*server, Config, *exec.Cmd) {
 	return s, cfg, cmd
 }
 
+const lockupDir = "/run/sshd"
+
+// lockup makes the folder that sshd's unprivileged half locks itself up in. Its
+// package makes it at boot. TestMain removes it if it was missing.
+var lockup = sync.OnceFunc(func() { madeLockup = os.Mkdir(lockupDir, 0o755) == nil })
+
+var madeLockup bool
+
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -94,6 +101,7 @@ func freeAddr(t *testing.T) string {
 }
 
 func TestOpenSSHKeepsTheContract(t *testing.T) {
+	t.Parallel()
 	s, cfg, _ := openSSH(t)
 	r := mustDial(t, "box", cfg)
 	if r.HostKey() != ssh.FingerprintSHA256(s.hostKey.PublicKey()) {
@@ -103,6 +111,7 @@ func TestOpenSSHKeepsTheContract(t *testing.T) {
 }
 
 func TestOpenSSHIsReachedThroughItself(t *testing.T) {
+	t.Parallel()
 	_, cfg, _ := openSSH(t)
 	r := mustDial(t, "behind", cfg)
 	if err := echo(t, r); err != nil {
@@ -119,6 +128,7 @@ func TestOpenSSHIsReachedThroughItself(t *testing.T) {
 }
 
 func TestOpenSSHWithAnotherHostKeyIsRefused(t *testing.T) {
+	t.Parallel()
 	s, cfg, _ := openSSH(t)
 	s.knows(newSigner(t).PublicKey())
 	var changed *ChangedHost
@@ -163,6 +173,7 @@ func TestOpenSSHShowsTheKeyThatWeKnow(t *testing.T) {
 }
 
 func TestOpenSSHThatIsKilledInTheMiddleIsReachedAgain(t *testing.T) {
+	t.Parallel()
 	_, cfg, _ := openSSH(t)
 	r := mustDial(t, "box", cfg)
 	_, err := r.Exec(t.Context(), []string{"sh", "-c", "kill -KILL $PPID; sleep 10"}, nil) // sshd's process of this connection
@@ -184,7 +195,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if madeLockup {
+		os.Remove(lockupDir)
+	}
+	os.Exit(code)
 }
 
 // asHost takes start DIR LEASE ARG... and supervise --dir DIR --lease LEASE -- ARG...
@@ -215,11 +230,13 @@ func asHost(what string, a []string) error {
 }
 
 func TestASupervisedProcessOutlivesItsSSHConnectionAndNotItsLease(t *testing.T) {
+	t.Parallel()
 	_, cfg, _ := openSSH(t)
 	outlives(t, mustDial(t, "box", cfg), mustDial(t, "box", cfg))
 }
 
 func TestASupervisedProcessOutlivesTheEmbeddedServersConnection(t *testing.T) {
+	t.Parallel()
 	_, cfg := newServer(t)
 	outlives(t, mustDial(t, "box", cfg), mustDial(t, "box", cfg))
 }

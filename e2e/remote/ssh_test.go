@@ -231,6 +231,7 @@ func runAgent(t *testing.T, keys ...any) (socket string) {
 }
 
 func TestAMachineThatIsNotThereIsUnreachableWithTheReason(t *testing.T) {
+	t.Parallel()
 	s, cfg := newServer(t)
 	s.stop()
 	if _, err := dial(t, "box", cfg); !errors.Is(err, ErrUnreachable) || !errors.Is(err, syscall.ECONNREFUSED) {
@@ -258,6 +259,7 @@ func TestAMachineThatIsNotThereIsUnreachableWithTheReason(t *testing.T) {
 }
 
 func TestABrokenConnectionIsMadeAgainByTheNextCall(t *testing.T) {
+	t.Parallel()
 	s, cfg := newServer(t)
 	r := mustDial(t, "box", cfg)
 	for round := range 3 {
@@ -284,6 +286,7 @@ func TestABrokenConnectionIsMadeAgainByTheNextCall(t *testing.T) {
 }
 
 func TestAServerThatStaysAwayIsGivenUp(t *testing.T) {
+	t.Parallel()
 	s, cfg := newServer(t)
 	r := mustDial(t, "box", cfg)
 	s.stop()
@@ -461,6 +464,7 @@ func TestAProxyCommandEndsWithItsConnection(t *testing.T) {
 }
 
 func TestJumpHostsAreGoneThroughInOrder(t *testing.T) {
+	t.Parallel()
 	first, _ := newServer(t)
 	second, _ := newServer(t)
 	last, _ := newServer(t)

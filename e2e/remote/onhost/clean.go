@@ -38,8 +38,8 @@ func Clean(ctx context.Context, base, dir string) (Cleaned, error) {
 		return Cleaned{}, err
 	}
 	done := Cleaned{Dir: dir, Killed: []string{}}
-	if filepath.Dir(dir) != filepath.Join(base, RunsDir) {
-		return done, fmt.Errorf("clean %s: it is no run's folder: those are in %s", dir, filepath.Join(base, RunsDir))
+	if filepath.Base(base) != BaseDir || filepath.Dir(dir) != filepath.Join(base, RunsDir) {
+		return done, fmt.Errorf("clean %s: it is no run's folder: those are in %s", dir, filepath.Join(BaseDir, RunsDir))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cleanTimeout, fmt.Errorf("they did not end within %v", cleanTimeout))
 	defer cancel()

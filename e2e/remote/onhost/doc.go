@@ -24,8 +24,9 @@ const (
 	selfLog   = "supervisor.log"
 )
 
-// The folders below the base folder (~/.wce2e).
+// The base folder, in a login's home directory, and the folders below it.
 const (
+	BaseDir = ".wce2e"
 	BinDir  = "bin"  // bin/<sha256>/wce2e: binaries, kept for the next run
 	RunsDir = "runs" // runs/<run>/: what one run leaves, until it is cleaned
 )
