@@ -36,6 +36,9 @@ func firewall(h *history, f *finding) {
 		return // a dial from inside the site crosses no firewall
 	}
 	c.sort()
+	if c.open {
+		return // no firewall was traversed, whatever else is blocked or not
+	}
 	for _, t := range slices.Sorted(maps.Keys(c.listens)) {
 		c.transport(t)
 	}
@@ -55,6 +58,7 @@ type controls struct {
 	negative []dialled // failed, and count as negative controls
 	local    []dialled // of the donor's host, and worked
 	relay    []dialled // of the submitter to a relay, and worked
+	open     bool      // a direct dial reached the donor
 }
 
 // dialled is a probe and the address it dialled.
@@ -114,6 +118,7 @@ func (c *controls) asNegative(p probe) (dialled, bool) {
 	case !ok || !c.donor.is(p.result.Peer):
 		return d, false
 	case connected(p):
+		c.open = true
 		c.f.lack("No firewall was traversed: %s reached %s directly at %s over %s.", c.submitter.Name, c.donor.Name, d.addr.hostPort(), d.addr.transport)
 		c.f.cite(p.seq)
 		return d, false

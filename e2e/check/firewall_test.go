@@ -122,6 +122,10 @@ func TestWhatTheOperatorExpectsToBeBlockedIsTried(t *testing.T) {
 	}
 	judgeClauses(t, evidence.Firewall, passing, []clause{
 		{"it is not blocked", expect("udp", func(r *wire.DialResult) bool { r.Outcome = wire.OK; return true }), fail, "udp is not blocked"},
+		{"it is not blocked, and nor is anything", func(s *story) {
+			s.probed(evidence.NegativeControl, "", func(_ *evidence.Probe, r *wire.DialResult) bool { r.Outcome = wire.OK; return true })
+			s.probed(evidence.ExpectBlocked, "", func(_ *evidence.Probe, r *wire.DialResult) bool { r.Outcome = wire.OK; return true })
+		}, inconclusive, "No firewall was traversed"},
 		{"it was not tried", expect("udp", func(*wire.DialResult) bool { return false }), inconclusive, "nothing shows that udp is blocked"},
 		{"the dial was given up", expect("udp", func(r *wire.DialResult) bool { r.Outcome = wire.Aborted; return true }), inconclusive, "nothing shows that udp is blocked"},
 		{"the dial connected and died", expect("udp", func(r *wire.DialResult) bool { r.Remote = "/ip4/45.9.0.10/udp/4001/quic-v1"; return true }), inconclusive, "nothing shows that udp is blocked"},

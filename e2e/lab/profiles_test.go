@@ -89,7 +89,11 @@ func TestProfilesDoWhatTheirSentencesSay(t *testing.T) {
 // ICMP error would be another firewall.
 func (i *internet) wantTCP(t *testing.T, h *hand, port string, passes bool) {
 	t.Helper()
-	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: time.Second})
+	patience := silence
+	if passes {
+		patience = 2 * time.Second
+	}
+	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: patience})
 	switch {
 	case passes && a.Err != "":
 		t.Errorf("TCP %s: %s", port, a.Err)

@@ -111,6 +111,7 @@ type upload struct {
 	mode    os.FileMode
 	size    int64 // -1: not known
 	sent    int64
+	free    int64 // before; only where it paid to ask
 	content io.Reader
 }
 
@@ -163,11 +164,11 @@ func (u *upload) fill(c *sftp.Client, f *sftp.File) error {
 const worthAsking = 1 << 20
 
 func (u *upload) checkSpace(c *sftp.Client) error {
-	if u.size < worthAsking {
+	if 0 <= u.size && u.size < worthAsking {
 		return nil
 	}
-	if free := freeAt(c, path.Dir(u.name)); free >= 0 && free < u.size {
-		return &NoSpace{Target: u.target, Path: u.name, Need: u.size, Free: free}
+	if u.free = freeAt(c, path.Dir(u.name)); u.free >= 0 && u.free < u.size {
+		return &NoSpace{Target: u.target, Path: u.name, Need: u.size, Free: u.free}
 	}
 	return nil
 }
@@ -185,10 +186,7 @@ func (u *upload) explain(c *sftp.Client, dir string, err error) error {
 	if status.Code != sftpNoSpace && !isFull {
 		return err
 	}
-	if free >= 0 {
-		free += u.sent
-	}
-	return &NoSpace{Target: u.target, Path: u.name, Need: u.size, Free: free, Cause: err}
+	return &NoSpace{Target: u.target, Path: u.name, Need: u.size, Free: max(free, u.free), Cause: err}
 }
 
 // Status codes of SFTP: draft-ietf-secsh-filexfer-02 (version 3) section 7, and -13 section 9.1.
