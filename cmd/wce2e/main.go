@@ -67,6 +67,9 @@ func exitCode(err error) int {
 			fmt.Fprintf(os.Stderr, "wce2e: %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
+	if h := (interface{ Hint() string })(nil); e.hint == "" && errors.As(err, &h) {
+		e.hint = h.Hint()
+	}
 	if e.hint != "" {
 		fmt.Fprintf(os.Stderr, "wce2e: hint: %s\n", e.hint)
 	}
