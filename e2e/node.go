@@ -107,8 +107,14 @@ func (h *host) identity(ctx context.Context) (string, error) {
 func (h *host) start(ctx context.Context, args []string) error {
 	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name}, args...)
 	lease := h.run.inv.Run.Lease
-	if err := h.ask(ctx, nil, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, nodeArgs...)...); err != nil {
+	var started struct {
+		Warning string `json:"warning"` // what may end the node too early there
+	}
+	if err := h.ask(ctx, &started, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, nodeArgs...)...); err != nil {
 		return fmt.Errorf("%s: start the node: %w", h.Name, err)
+	}
+	if started.Warning != "" {
+		h.run.talk.Note(h.Name + ": " + started.Warning)
 	}
 	h.node = &node{}
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))

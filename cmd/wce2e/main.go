@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -56,6 +57,7 @@ func run() int {
 	return exitCode(newRoot().ExecuteContext(ctx))
 }
 
+// exitCode tells a person what went wrong, and gives the code to end with.
 func exitCode(err error) int {
 	if err == nil {
 		return exitPass
@@ -63,17 +65,23 @@ func exitCode(err error) int {
 	e := &exitError{code: exitSuite, err: err}
 	errors.As(err, &e)
 	if e.err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(os.Stderr, "wce2e: %s\n", strings.TrimRight(line, "\n"))
-		}
-	}
-	if h := (interface{ Hint() string })(nil); e.hint == "" && errors.As(err, &h) {
-		e.hint = h.Hint()
-	}
-	if e.hint != "" {
-		fmt.Fprintf(os.Stderr, "wce2e: hint: %s\n", e.hint)
+		complain(os.Stderr, err, e.hint)
 	}
 	return e.code
+}
+
+// complain prints each line of an error, and a hint: the one given, else the
+// error's own.
+func complain(w io.Writer, err error, hint string) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "wce2e: %s\n", strings.TrimRight(line, "\n"))
+	}
+	if h := (interface{ Hint() string })(nil); hint == "" && errors.As(err, &h) {
+		hint = h.Hint()
+	}
+	if hint != "" {
+		fmt.Fprintf(w, "wce2e: hint: %s\n", hint)
+	}
 }
 
 func newRoot() *cobra.Command {

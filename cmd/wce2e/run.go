@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,7 +97,7 @@ func seal(w *evidence.Writer) error {
 	if err != nil {
 		return fmt.Errorf("render the bundle: %w", err)
 	}
-	err = errors.Join(w.WriteFile("index.md", index), w.WriteFile("report.html", page), w.Seal())
+	err = errors.Join(w.WriteFile(report.IndexFile, index), w.WriteFile(report.HTMLFile, page), w.Seal())
 	leaks, serr := evidence.ScanSecrets(w.Dir())
 	err = errors.Join(err, serr)
 	for _, leak := range leaks {
@@ -185,9 +183,7 @@ func (f *runFlags) finish(cmd *cobra.Command, dir string, results evidence.Resul
 		err = errors.Join(err, printVerdicts(out, results))
 	}
 	if err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(os.Stderr, "wce2e: %s\n", strings.TrimRight(line, "\n"))
-		}
+		complain(cmd.ErrOrStderr(), err, "")
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: look at it with: wce2e check %s\n", dir, dir)
 	if err != nil {

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -225,48 +224,6 @@ func TestSpansAreSaidAsAPersonSaysThem(t *testing.T) {
 		if got := span(d); got != want {
 			t.Errorf("%v is said %q, want %q", d, got, want)
 		}
-	}
-}
-
-func TestWriteRendersTheBundleInItsFolder(t *testing.T) {
-	w, err := evidence.Create(t.TempDir(), "firewall-traversal", begin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range sample(t).Events {
-		if _, err := w.Append(e.Name, e.Host, e.Data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 { // a second time replaces the first
-		if err := Write(w.Dir()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Seal(); err != nil {
-		t.Fatal(err)
-	}
-	index, err := os.ReadFile(filepath.Join(w.Dir(), IndexFile))
-	if err != nil || !bytes.Contains(index, []byte("# lab, firewall-traversal")) {
-		t.Errorf("%v, index:\n%s", err, index)
-	}
-	html, err := os.ReadFile(filepath.Join(w.Dir(), HTMLFile))
-	if err != nil || !bytes.HasSuffix(bytes.TrimSpace(html), []byte("</svg>")) && !bytes.Contains(html, []byte("</html>")) {
-		t.Errorf("%v, %d bytes of HTML", err, len(html))
-	}
-	left, err := filepath.Glob(filepath.Join(w.Dir(), ".*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v %v", left, err)
-	}
-}
-
-func TestWriteRefusesWhatIsNoBundle(t *testing.T) {
-	dir := t.TempDir()
-	if err := Write(dir); err == nil {
-		t.Error("an empty folder was rendered")
-	}
-	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
-		t.Errorf("and something was left in it: %v %v", list, err)
 	}
 }
 

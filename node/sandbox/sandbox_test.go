@@ -282,7 +282,7 @@ func TestAModuleIsCompiledOnce(t *testing.T) {
 		release()
 		return mod
 	}
-	if get() != get() {
+	if first, again := get(), get(); first != again {
 		t.Error("it was compiled twice")
 	}
 }
