@@ -16,7 +16,7 @@ import (
 )
 
 // realHosts brings a lab up in a process of its own and gives an inventory that
-// knows nothing of it: its hosts are aliases of ~/.ssh/config, as real ones are.
+// knows nothing of it: its hosts are aliases of an ssh_config, as real ones are.
 func realHosts(t *testing.T, suite string) (inv, sshConfig string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,19 +56,6 @@ func realHosts(t *testing.T, suite string) (inv, sshConfig string) {
 	return edit(t, withLab, "name: lab", "name: hosts"), lab.SSHConfig
 }
 
-// atHome gives a process a home whose .ssh/config is a file of ours.
-func atHome(t *testing.T, sshConfig []byte) []string {
-	t.Helper()
-	home := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(home, ".ssh"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), sshConfig, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return append(os.Environ(), "HOME="+home, "SSH_AUTH_SOCK=")
-}
-
 func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 	t.Parallel()
 	suite := needLab(t)
@@ -82,7 +69,6 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := atHome(t, config)
 
 	t.Run("a changed host key stops the run before anything is deployed", func(t *testing.T) {
 		out := t.TempDir()
@@ -90,8 +76,12 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 		if err := os.WriteFile(known, swapKeys(t, filepath.Join(filepath.Dir(sshConfig), "known_hosts")), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		changed := edit(t, string(config), filepath.Join(filepath.Dir(sshConfig), "known_hosts"), known)
-		got := commandIn(t, atHome(t, []byte(changed)), suite, "run", file, "--out", out, "--no-commit")
+		changed := filepath.Join(t.TempDir(), "ssh_config")
+		text := edit(t, string(config), filepath.Join(filepath.Dir(sshConfig), "known_hosts"), known)
+		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := command(t, suite, "run", "-F", changed, file, "--out", out, "--no-commit")
 		if got.exit != exitSuite || !strings.Contains(got.stderr, "tensor02: connect: ") || !strings.Contains(got.stderr, known) {
 			t.Errorf("exit %d, stderr:\n%s", got.exit, got.stderr)
 		}
@@ -108,8 +98,7 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 
 	t.Run("kill -9 of the suite leaves no node beyond the lease, and a readable bundle", func(t *testing.T) {
 		out := t.TempDir()
-		cmd := exec.Command(suite, "run", file, "--out", out, "--no-commit", "--hold", "5m")
-		cmd.Env = env
+		cmd := exec.Command(suite, "run", "-F", sshConfig, file, "--out", out, "--no-commit", "--hold", "5m")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -131,18 +120,18 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 			})
 		}
 		t.Logf("nothing of ours ran %v after the kill (lease 10s)", time.Since(killed).Round(time.Second))
-		got := commandIn(t, env, suite, "check", onlyBundle(t, out).Dir)
+		got := command(t, suite, "check", onlyBundle(t, out).Dir)
 		if got.exit != exitInconclusive || !strings.Contains(got.stderr, "did not end") {
 			t.Errorf("check: exit %d, stderr:\n%s", got.exit, got.stderr)
 		}
-		if !strings.Contains(got.stdout, "wce2e-") {
-			t.Errorf("the job before the hold is not in what check says:\n%s", got.stdout)
+		if !strings.Contains(got.stdout, "Before the hold laptop reached tensor02 through") {
+			t.Errorf("the circuit dial before the hold is not in what check says:\n%s", got.stdout)
 		}
 	})
 
 	t.Run("the acceptance run passes", func(t *testing.T) {
 		out := t.TempDir()
-		got := commandIn(t, env, suite, "run", file, "--out", out, "--no-commit")
+		got := command(t, suite, "run", "-F", sshConfig, file, "--out", out, "--no-commit")
 		got.bundle = onlyBundle(t, out)
 		got.wants(t, exitPass, map[evidence.Claim]evidence.Verdict{evidence.JobClaim: evidence.Pass, evidence.Firewall: evidence.Pass})
 	})

@@ -26,6 +26,7 @@ type runFlags struct {
 	keep, json   bool
 	commit, drop bool
 	out          string
+	sshConfig    string
 }
 
 func newRunCmd() *cobra.Command {
@@ -48,6 +49,7 @@ itself fails, say because a host cannot be reached.`,
 	fl.BoolVar(&f.commit, "commit", false, "commit the bundle with git (default for real hosts)")
 	fl.BoolVar(&f.drop, "no-commit", false, "do not commit the bundle")
 	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")
+	fl.StringVarP(&f.sshConfig, "ssh-config", "F", "", "the ssh_config to find hosts in, as ssh -F (default: the user's and the system's)")
 	cmd.MarkFlagsMutuallyExclusive("commit", "no-commit")
 	return cmd
 }
@@ -64,7 +66,7 @@ func (f *runFlags) run(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
-	dial, facts, closeLab, err := hostsOf(ctx, inv, builds, talk)
+	dial, facts, closeLab, err := hostsOf(ctx, inv, f.sshConfig, builds, talk)
 	if err != nil {
 		return err
 	}
@@ -128,9 +130,9 @@ func (f *runFlags) read(file string) (*inventory.Inventory, error) {
 
 // hostsOf builds the inventory's lab, if it has one, and gives the way to reach
 // its hosts: over SSH, in a lab as elsewhere.
-func hostsOf(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (
+func hostsOf(ctx context.Context, inv *inventory.Inventory, sshConfig string, builds *builds, talk *talk) (
 	dial func(context.Context, inventory.Host) (remote.Remote, error), facts *evidence.LabFacts, closeLab func() error, err error) {
-	var cfg remote.Config
+	cfg := remote.Config{SSHConfig: sshConfig}
 	closeLab = func() error { return nil }
 	if inv.Lab != nil {
 		l, err := bringUp(ctx, inv, builds, talk)

@@ -221,8 +221,8 @@ func TestClosePreemptsWhatRuns(t *testing.T) {
 	defer cancel()
 	closed := make(chan error)
 	go func() { closed <- r.Close(ctx) }()
-	if res := <-done; res.Status != wire.Preempted || res.Err != "the donor stops" {
-		t.Errorf("%s %q", res.Status, res.Err)
+	if res := <-done; res.Status != wire.Preempted || !strings.HasSuffix(res.Err, "the donor stops") {
+		t.Errorf("%s %q", res.Status, res.Err) // it may still have been compiling
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
