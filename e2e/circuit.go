@@ -20,33 +20,46 @@ import (
 const jobTimeout = 60 * time.Second
 
 // useCircuit dials the donor through its relay from the submitter, then sends it
-// a job that way.
-func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) {
-	now, ok := reservation(r.donor().node.said())
-	if !ok {
-		r.missed(r.donor().Name, "circuit dial", fmt.Errorf("the donor holds no reservation now"))
-		return
+// a job that way. The donor may have lost its relay a moment ago: it is given
+// the time to find another.
+func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
+	if err := r.reserved(ctx, reservedAgain); err != nil {
+		return err
 	}
-	submitter := r.submitter()
-	to := now.circuitFor(submitter.node.said())
-	result, err := r.dial(ctx, probe{from: submitter, purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: to})
-	switch {
-	case err != nil:
-		r.missed(submitter.Name, "circuit dial", err)
-	case result.Outcome != wire.OK:
-		r.talk.Note(fmt.Sprintf("circuit dial failed: %s: %s", result.Failure, result.Err))
-	default:
-		r.talk.Note(fmt.Sprintf("circuit dial: %s in %.0f ms", result.Path, result.MS))
+	now, _ := reservation(r.donor().node.said())
+	to, err := r.dialCircuit(ctx, phase, now.circuits)
+	if err != nil {
+		r.missed(r.submitter().Name, "circuit dial", err)
+		return nil
 	}
 	job, err := r.sendJob(ctx, phase, to)
 	switch {
 	case err != nil:
-		r.missed(submitter.Name, "job", err)
+		r.missed(r.submitter().Name, "job", err)
 	case job.Status != "Succeeded":
 		r.talk.Note(fmt.Sprintf("job: %s %s", job.Status, job.Error))
 	default:
 		r.talk.Note(fmt.Sprintf("job: %s, %s, round trip %.1f ms%s", job.Status, job.Path, job.RoundTripMS, connected(job)))
 	}
+	return nil
+}
+
+// dialCircuit tries the donor's circuit addresses until one works: they differ
+// in how the relay is reached, which depends on the submitter's own network. It
+// gives the one that worked, else the first.
+func (r *run) dialCircuit(ctx context.Context, phase evidence.Phase, addrs []string) (string, error) {
+	for _, to := range addrs {
+		result, err := r.dial(ctx, probe{from: r.submitter(), purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: to})
+		if err != nil {
+			return "", err
+		}
+		if result.Outcome == wire.OK {
+			r.talk.Note(fmt.Sprintf("circuit dial: %s in %.0f ms", result.Path, result.MS))
+			return to, nil
+		}
+		r.talk.Note(fmt.Sprintf("circuit dial failed: %s: %s", result.Failure, result.Err))
+	}
+	return addrs[0], nil
 }
 
 // connected tells whether a job had to wait for its connection.

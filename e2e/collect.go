@@ -12,17 +12,12 @@ import (
 	"github.com/worldcompute/wce2e/evidence"
 )
 
-const (
-	// logBudget is what one host's log may take of a bundle, as text. Ten hosts
-	// of it, gzipped ten to one, stay below the bundle's 5 MB.
-	logBudget = 4 << 20
-	logChunk  = 1 << 20 // bytes fetched at once
-)
+const logChunk = 1 << 20 // bytes fetched at once
 
-// collect ends what runs on the host, fetches what it said, and leaves the host
-// as it was. What fails is reported after the rest has been tried.
+// collect ends what runs on the host, fetches what it said, and removes it. What
+// fails is reported after the rest has been tried.
 func (h *host) collect(ctx context.Context) error {
-	if h.remote == nil || h.bin == "" {
+	if h.bin == "" {
 		return nil
 	}
 	var errs []error
@@ -32,27 +27,30 @@ func (h *host) collect(ctx context.Context) error {
 	if !h.run.cfg.Keep {
 		errs = append(errs, h.ask(ctx, nil, "host", "clean", "--dir", h.dir()))
 	}
-	return errors.Join(append(errs, h.noteLeftovers(ctx, "after"))...)
+	return errors.Join(errs...)
 }
 
-// stop writes down the node's last status and ends it.
+// stop writes down the node's last status and ends it. A node that had ended by
+// itself a moment ago is found out by what its supervisor says.
 func (h *host) stop(ctx context.Context) error {
-	n := h.node
-	n.mu.Lock()
-	n.asked = true
-	gone := n.exit != nil
-	n.mu.Unlock()
-	var errs []error
-	if !gone {
-		var status json.RawMessage
-		if err := h.ask(ctx, &status, "node", "status", "--dir", h.dir(), "--json"); err != nil {
-			h.log.Warn("last status", "err", err) // it may be hanging: that is what its log will tell
-		} else {
-			errs = append(errs, h.run.note(evidence.NodeStatus, h.Name, status))
-		}
-		errs = append(errs, h.ask(ctx, nil, "host", "stop", "--dir", h.dir()))
+	defer h.node.stopWatch()
+	if h.node.ended() != nil {
+		return nil
 	}
-	n.stopWatch()
+	var errs []error
+	var status json.RawMessage
+	if err := h.ask(ctx, &status, "node", "status", "--dir", h.dir(), "--json"); err != nil {
+		h.log.Warn("last status", "err", err) // it may be hanging: that is what its log will tell
+	} else {
+		errs = append(errs, h.run.note(evidence.NodeStatus, h.Name, status))
+	}
+	var exit exitRecord
+	if err := h.ask(ctx, &exit, "host", "stop", "--dir", h.dir()); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if !exit.Asked {
+		h.endedUnasked(exit.Exit)
+	}
 	return errors.Join(errs...)
 }
 
@@ -76,7 +74,7 @@ func (h *host) fetch(ctx context.Context) error {
 	if err := h.ask(ctx, &log, "host", "hash", path.Join(h.dir(), logFile)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	kept, err := h.run.out.WriteLog(h.Name, &remoteFile{ctx: ctx, host: h, path: path.Join(h.dir(), logFile), left: log.Size}, logBudget)
+	kept, err := h.run.out.WriteLog(h.Name, &remoteFile{ctx: ctx, host: h, path: path.Join(h.dir(), logFile), left: log.Size}, evidence.DefaultLogBudget)
 	if err != nil {
 		return errors.Join(append(errs, fmt.Errorf("fetch %s: %w", logFile, err))...)
 	}

@@ -11,6 +11,7 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/worldcompute/wce2e/e2e/remote"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/node/wire"
 )
@@ -54,23 +55,43 @@ func (r *run) dial(ctx context.Context, p probe) (wire.DialResult, error) {
 
 // controls makes the negative control and its positive ones, all at once: what
 // a firewall drops takes its whole timeout.
-func (r *run) controls(ctx context.Context) {
+func (r *run) controls(ctx context.Context) error {
+	if err := r.submitterOut(ctx); err != nil {
+		r.missed(r.submitter().Name, "controls", err)
+		return nil
+	}
 	probes := r.plan()
-	err := inParallel(probes, func(p probe) error {
-		_, err := r.dial(ctx, p)
-		if err != nil {
+	inParallel(probes, func(p probe) error {
+		if _, err := r.dial(ctx, p); err != nil {
 			r.missed(p.from.Name, fmt.Sprintf("dial %s (%s)", p.addr, p.purpose), err)
 		}
-		return err
+		return nil
 	})
-	if err == nil {
-		r.talk.Note(fmt.Sprintf("%d control dials made", len(probes)))
-	}
+	r.talk.Note(fmt.Sprintf("%d control dials made", len(probes)))
+	return nil
 }
 
+// submitterOut waits until the submitter's node has reached anybody: its dials
+// are what the donor's are compared with.
+func (r *run) submitterOut(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, outTimeout)
+	defer cancel()
+	node := r.submitter().node
+	return remote.Await(ctx, "the submitter's first connection", reserveEvery, func(context.Context) (bool, string, error) {
+		if exit := node.ended(); exit != nil {
+			return false, "", fmt.Errorf("the submitter ended: %s", describe(*exit))
+		}
+		events := node.said()
+		return len(reached(events)) > 0, attempts(events), nil
+	})
+}
+
+// outTimeout is three rounds of the slowest dials, and names that do not resolve.
+const outTimeout = 60 * time.Second
+
 // plan lists the controls: for every transport the donor listens on, the
-// submitter tries the donor's own addresses, the donor's host tries the donor,
-// and the submitter tries a relay by the same transport.
+// submitter tries the donor's own addresses, the donor's host tries the donor
+// at each port, and the submitter tries a relay by the same transport.
 func (r *run) plan() []probe {
 	donor, submitter := r.donor(), r.submitter()
 	listens := listening(donor.node.said(), donor.node.peer)
@@ -78,11 +99,12 @@ func (r *run) plan() []probe {
 	for _, a := range negativeAddrs(donor.node.said(), listens, donor.node.peer) {
 		probes = append(probes, probe{from: submitter, purpose: evidence.NegativeControl, transport: transportOf(a), addr: a})
 	}
-	wanted := map[string]bool{}
+	transports, ports := map[string]bool{}, map[string]bool{}
 	for _, l := range listens {
-		if t := transportOf(l); !wanted[t] {
-			wanted[t] = true
-			probes = append(probes, probe{from: donor, purpose: evidence.LocalControl, transport: t, addr: l})
+		transports[transportOf(l)] = true
+		if at, _ := atIP(l, anyOf(l)); !ports[at] { // one interface is as good as another
+			ports[at] = true
+			probes = append(probes, probe{from: donor, purpose: evidence.LocalControl, transport: transportOf(l), addr: l})
 		}
 	}
 	for _, word := range donor.ExpectBlocked {
@@ -90,12 +112,12 @@ func (r *run) plan() []probe {
 		if !ok {
 			continue // "inbound" is the negative control itself
 		}
-		wanted[t] = true
+		transports[t] = true
 		for _, a := range r.relayAddrs(t) {
 			probes = append(probes, probe{from: donor, purpose: evidence.ExpectBlocked, transport: t, blocked: word, addr: a})
 		}
 	}
-	for t := range wanted {
+	for t := range transports {
 		for _, a := range r.relayAddrs(t) {
 			probes = append(probes, probe{from: submitter, purpose: evidence.RelayControl, transport: t, addr: a})
 		}
@@ -163,29 +185,74 @@ func negativeAddrs(events []wire.Event, listens []string, peer string) []string 
 	return addrs
 }
 
-// relayAddrs are the relays' addresses of one transport: our own relays', else
-// those that the submitter's node got through to.
+// perFamily bounds the addresses of strangers that are dialled as a control, of
+// one transport and IP version: enough that one dead one does not matter.
+const perFamily = 2
+
+// relayAddrs are addresses of one transport at which the submitter's dials
+// should work: our own relays', else those of peers that its node reached by
+// any transport.
 func (r *run) relayAddrs(transport string) []string {
 	var addrs []string
-	add := func(a string) {
-		if transportOf(a) == transport && !slices.Contains(addrs, a) {
-			addrs = append(addrs, a)
-		}
-	}
 	for _, h := range r.relays() {
 		for _, a := range h.node.addrs {
-			add(a)
+			if transportOf(a) == transport {
+				addrs = append(addrs, a)
+			}
 		}
 	}
 	if len(addrs) > 0 {
 		return addrs
 	}
-	for _, e := range r.submitter().node.said() {
-		if e.Kind == wire.DialEnded && e.Outcome == wire.OK && e.Peer != r.donor().node.peer {
-			add(withPeer(e.Addr, e.Peer))
+	count := map[bool]int{} // is IPv4 -> addresses taken
+	events := r.submitter().node.said()
+	peers := reached(events)
+	delete(peers, r.donor().node.peer)
+	for _, a := range toldOf(events, peers) {
+		ip, ok := ipOf(a)
+		if ok && transportOf(a) == transport && count[ip.Is4()] < perFamily {
+			count[ip.Is4()]++
+			addrs = append(addrs, a)
 		}
 	}
-	return addrs[:min(len(addrs), 2)]
+	return addrs
+}
+
+// reached are the peers that a node got through to.
+func reached(events []wire.Event) map[string]bool {
+	peers := map[string]bool{}
+	for _, e := range events {
+		if e.Kind == wire.DialEnded && e.Outcome == wire.OK {
+			peers[e.Peer] = true
+		}
+	}
+	return peers
+}
+
+// toldOf are the direct addresses of some peers that a node has heard of,
+// whether it dialled them or not, with /p2p/<peer>, each once.
+func toldOf(events []wire.Event, peers map[string]bool) []string {
+	var addrs []string
+	add := func(a, peer string) {
+		a = withPeer(a, peer)
+		if peers[peer] && !slices.Contains(addrs, a) && !strings.Contains(a, "/p2p-circuit") {
+			addrs = append(addrs, a)
+		}
+	}
+	for _, e := range events {
+		if e.Kind == wire.DialStarted {
+			add(e.Addr, e.Peer)
+		}
+		if e.Kind != wire.ResolveEnded {
+			continue
+		}
+		for _, a := range e.Addrs {
+			if _, peer, ok := strings.Cut(a, "/p2p/"); ok {
+				add(a, peer)
+			}
+		}
+	}
+	return addrs
 }
 
 // transportOf names the transport of a multiaddr as node/wire does.
@@ -240,6 +307,14 @@ func atIP(listen string, ip netip.Addr) (string, bool) {
 		return "", false
 	}
 	return strings.Replace(listen, "/"+old.String()+"/", "/"+ip.String()+"/", 1), true
+}
+
+// anyOf is the unspecified address of a listen address's family.
+func anyOf(listen string) netip.Addr {
+	if ip, ok := ipOf(listen); ok && ip.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 // plainTCP cuts a multiaddr after its TCP port.

@@ -18,14 +18,15 @@ const holdGrace = 15 * time.Second
 // hold waits while the donor keeps its relay connection. It ends when the time
 // is over and proven by a round trip at each end, when it can no longer be
 // proven and the time is over, or when the donor is gone.
-func (r *run) hold(ctx context.Context) {
+func (r *run) hold(ctx context.Context) error {
+	if err := r.reserved(ctx, reservedAgain); err != nil {
+		return err
+	}
 	donor := r.donor()
 	start, _ := reservation(donor.node.said())
 	planned := r.inv.Run.Hold
 	mark := evidence.Hold{Planned: evidence.Duration(planned), Relay: start.relay, Conn: start.conn}
-	if err := r.note(evidence.HoldStarted, donor.Name, mark); err != nil {
-		r.log.Error("trace", "err", err)
-	}
+	r.note(evidence.HoldStarted, donor.Name, mark)
 	began := time.Now()
 	faults := append([]inventory.Fault(nil), r.inv.Faults...)
 	tick := time.NewTicker(time.Second)
@@ -36,7 +37,7 @@ func (r *run) hold(ctx context.Context) {
 			r.inject(ctx, faults[0], start.relay)
 			faults = faults[1:]
 		}
-		alive, proven, note := r.holding(start)
+		alive, proven, note := r.heldSoFar(start)
 		r.talk.Holding(min(done, planned), planned, note)
 		if exit := donor.node.ended(); exit != nil {
 			mark.Cut = "the donor ended: " + describe(*exit)
@@ -51,14 +52,12 @@ func (r *run) hold(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
-	if err := r.note(evidence.HoldEnded, donor.Name, mark); err != nil {
-		r.log.Error("trace", "err", err)
-	}
+	return r.note(evidence.HoldEnded, donor.Name, mark)
 }
 
-// holding tells how the held connection fares: whether it stands, for how long
+// heldSoFar tells how the held connection fares: whether it stands, for how long
 // that is proven, and a word for the progress line.
-func (r *run) holding(start held) (alive bool, proven time.Duration, note string) {
+func (r *run) heldSoFar(start held) (alive bool, proven time.Duration, note string) {
 	alive = true
 	var first, last wire.Event
 	for _, e := range r.donor().node.said() {
@@ -84,8 +83,6 @@ func (r *run) holding(start held) (alive bool, proven time.Duration, note string
 
 // inject breaks something on purpose and writes down what.
 func (r *run) inject(ctx context.Context, f inventory.Fault, heldRelay string) {
-	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
-	defer cancel()
 	target := r.faultTarget(f, heldRelay)
 	if target == nil {
 		r.missed("", "fault "+f.Do, fmt.Errorf("no host of the inventory is %s", f.Host))
@@ -97,9 +94,7 @@ func (r *run) inject(ctx context.Context, f inventory.Fault, heldRelay string) {
 		return
 	}
 	r.talk.Note(fmt.Sprintf("fault injected: %s the node of %s", f.Do, target.Name))
-	if err := r.note(evidence.FaultDone, target.Name, evidence.Fault{Fault: f.Do, Detail: "SIG" + signal + " to the node"}); err != nil {
-		r.log.Error("trace", "err", err)
-	}
+	r.note(evidence.FaultDone, target.Name, evidence.Fault{Fault: f.Do, Detail: "SIG" + signal + " to the node"})
 }
 
 func (r *run) faultTarget(f inventory.Fault, heldRelay string) *host {

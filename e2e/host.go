@@ -43,8 +43,8 @@ const (
 // baseDir holds all of ours on a host, below the login's home.
 func (h *host) baseDir() string { return path.Join(h.remote.Home(), ".wce2e") }
 
-// dir holds what the node of this run leaves there.
-func (h *host) dir() string { return path.Join(h.baseDir(), "runs", h.run.id) }
+// dir holds what the host's node leaves there. Two hosts may be one machine.
+func (h *host) dir() string { return path.Join(h.baseDir(), "runs", h.run.id+"-"+h.Name) }
 
 func (h *host) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
@@ -54,22 +54,12 @@ func (h *host) connect(ctx context.Context) error {
 		return err
 	}
 	h.remote = rm
-	return h.run.note(evidence.HostUp, h.Name, evidence.Connected{Target: alias(h.SSH), HostKey: rm.HostKey()})
-}
-
-// alias is an SSH target without its user.
-func alias(target string) string {
-	_, after, found := strings.Cut(target, "@")
-	if found {
-		return after
-	}
-	return target
+	h.run.out.Hide(rm.Home())
+	return h.run.note(evidence.HostUp, h.Name, evidence.Connected{Target: h.Scrubbed(), HostKey: rm.HostKey()})
 }
 
 // deploy puts the release binary on the host, unless it has it.
 func (h *host) deploy(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, deployTimeout)
-	defer cancel()
 	goos, goarch, err := remote.PlatformOf(ctx, h.remote)
 	if err != nil {
 		return err
@@ -78,45 +68,46 @@ func (h *host) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	free, err := remote.FreeSpace(ctx, h.remote, h.remote.Home())
+	ctx, cancel := context.WithTimeout(ctx, deployTimeout)
+	defer cancel()
+	bin := path.Join(h.baseDir(), "bin", sum, "wce2e")
+	got, err := h.binarySum(ctx, bin)
+	had := err == nil && got == sum
+	if !had {
+		if err := h.upload(ctx, local, bin, sum); err != nil {
+			return err
+		}
+	}
+	h.bin = bin
+	h.deployed = evidence.Deployment{Path: h.tilde(bin), SHA256: sum, Platform: goos + "/" + goarch, Uploaded: !had}
+	return h.run.note(evidence.Deployed, h.Name, h.deployed)
+}
+
+// upload sends the binary and makes the host say what it then has.
+func (h *host) upload(ctx context.Context, local, bin, sum string) error {
+	free, err := remote.FreeSpace(ctx, h.remote, h.baseDir())
 	if err != nil {
 		return err
 	}
 	if free>>20 < neededMB {
-		return fmt.Errorf("%d MB free in %s, %d MB needed", free>>20, h.remote.Home(), neededMB)
-	}
-	bin := path.Join(h.baseDir(), "bin", sum, "wce2e")
-	uploaded, err := h.upload(ctx, local, bin, sum)
-	if err != nil {
-		return err
-	}
-	h.bin = bin
-	h.deployed = evidence.Deployment{Path: h.tilde(h.bin), SHA256: sum, Platform: goos + "/" + goarch, Uploaded: uploaded}
-	return h.run.note(evidence.Deployed, h.Name, h.deployed)
-}
-
-// upload sends the binary where the host does not have it, and makes the host
-// say what it then has.
-func (h *host) upload(ctx context.Context, local, bin, sum string) (uploaded bool, err error) {
-	if got, err := h.binarySum(ctx, bin); err == nil && got == sum {
-		return false, nil
+		return fmt.Errorf("%d MB free for %s, %d MB needed", free>>20, h.tilde(h.baseDir()), neededMB)
 	}
 	f, err := os.Open(local)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 	if err := h.remote.Upload(ctx, bin, 0o755, f); err != nil {
-		return false, err
+		return err
 	}
 	got, err := h.binarySum(ctx, bin)
 	if err != nil {
-		return true, fmt.Errorf("the binary does not run there: %w", err)
+		return fmt.Errorf("the binary does not run there: %w", err)
 	}
 	if got != sum {
-		return true, fmt.Errorf("%s arrived with SHA-256 %s instead of %s", bin, got, sum)
+		return fmt.Errorf("%s arrived with SHA-256 %s instead of %s", h.tilde(bin), got, sum)
 	}
-	return true, nil
+	return nil
 }
 
 // binarySum asks a binary on the host for its own hash, which proves both that
@@ -129,8 +120,6 @@ func (h *host) binarySum(ctx context.Context, bin string) (string, error) {
 
 // preflight looks at the machine before anything of ours runs on it.
 func (h *host) preflight(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
-	defer cancel()
 	if err := h.ask(ctx, &h.facts, "host", "facts", "--dir", h.baseDir()); err != nil {
 		return err
 	}
@@ -143,6 +132,14 @@ func (h *host) preflight(ctx context.Context) error {
 		return err
 	}
 	return h.noteLeftovers(ctx, "before")
+}
+
+// leftBehind looks at the machine once more, when all is over.
+func (h *host) leftBehind(ctx context.Context) error {
+	if h.bin == "" {
+		return nil
+	}
+	return h.noteLeftovers(ctx, "after")
 }
 
 // clockOffset compares the host's clock with ours, by the quickest of a few
@@ -174,11 +171,14 @@ func (h *host) noteLeftovers(ctx context.Context, when string) error {
 	if when == "before" && len(left.Processes) > 0 {
 		h.run.talk.Note(fmt.Sprintf("%s: still running from an earlier run: %s", h.Name, strings.Join(left.Processes, ", ")))
 	}
+	if kept := len(left.Files) - 1; when == "before" && kept > 0 {
+		h.run.talk.Note(fmt.Sprintf("%s: %d files of earlier runs in %s", h.Name, kept, h.tilde(h.baseDir())))
+	}
 	return h.run.note(evidence.Residue, h.Name, left)
 }
 
-// ask runs the deployed binary and decodes the JSON it prints into answer, which
-// may be nil.
+// ask runs the deployed binary, within quickTimeout, and decodes the JSON it
+// prints into answer, which may be nil.
 func (h *host) ask(ctx context.Context, answer any, args ...string) error {
 	if h.bin == "" {
 		return errNotDeployed
@@ -187,6 +187,8 @@ func (h *host) ask(ctx context.Context, answer any, args ...string) error {
 }
 
 func (h *host) askBinary(ctx context.Context, bin string, answer any, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
 	res, err := h.remote.Exec(ctx, append([]string{bin}, args...), nil)
 	if err != nil {
 		return err
@@ -217,6 +219,8 @@ func (h *host) exec(ctx context.Context, args ...string) (remote.Result, error) 
 // readJSON decodes a small file of the node's directory; found is false when
 // the file is not there.
 func (h *host) readJSON(ctx context.Context, name string, v any) (found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
 	b, err := h.remote.ReadFrom(ctx, path.Join(h.dir(), name), 0, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -24,8 +24,17 @@ func (r *run) metadata() evidence.Metadata {
 		}
 		m.Machines = append(m.Machines, evidence.Machine{
 			Hostname: h.facts.Hostname, OS: h.facts.Distro, Kernel: h.facts.Kernel, CPUModel: h.facts.CPUModel,
-			MemoryGB: h.facts.MemoryGB, GPUs: h.facts.GPUs, NetworkProfile: h.Network,
+			MemoryGB: h.facts.MemoryGB, GPUs: h.facts.GPUs, NetworkProfile: r.profileOf(h),
 		})
 	}
 	return m
+}
+
+// profileOf is what stands between a host and the internet: the lab's profile,
+// or what the operator says.
+func (r *run) profileOf(h *host) string {
+	if r.cfg.Lab != nil {
+		return r.cfg.Lab.Networks[r.cfg.Lab.Hosts[h.SSH]]
+	}
+	return h.Network
 }

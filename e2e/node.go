@@ -27,8 +27,7 @@ type node struct {
 	mu     sync.Mutex // guards the fields below
 	events []wire.Event
 	offset int64          // how much of events.jsonl has been read
-	exit   *evidence.Exit // set once the node has ended
-	asked  bool           // we asked it to end
+	exit   *evidence.Exit // set once the node has ended unasked
 }
 
 const (
@@ -105,8 +104,9 @@ func (h *host) identity(ctx context.Context) (string, error) {
 // start starts the host's node below a supervisor, waits until it answers, and
 // watches it from then on.
 func (h *host) start(ctx context.Context, args []string) error {
-	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name}, args...)
+	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
 	lease := h.run.inv.Run.Lease
+	h.node = &node{stopWatch: func() {}} // from here on there is something to collect
 	var started struct {
 		Warning string `json:"warning"` // what may end the node too early there
 	}
@@ -116,7 +116,6 @@ func (h *host) start(ctx context.Context, args []string) error {
 	if started.Warning != "" {
 		h.run.talk.Note(h.Name + ": " + started.Warning)
 	}
-	h.node = &node{}
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	h.node.stopWatch = func() { cancel(); watching.Wait() }
@@ -155,8 +154,6 @@ func (h *host) awaitStatus(ctx context.Context) (st wire.Status, err error) {
 
 // status asks the node how it is.
 func (h *host) status(ctx context.Context) (st wire.Status, err error) {
-	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
-	defer cancel()
 	return st, h.ask(ctx, &st, "node", "status", "--dir", h.dir(), "--json")
 }
 
@@ -179,6 +176,8 @@ func (h *host) follow(ctx context.Context) {
 // catchUp fetches the events that were written since the last time. It is
 // called by one goroutine at a time: the follower, and the collector after it.
 func (h *host) catchUp(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
 	n := h.node
 	b, err := h.remote.ReadFrom(ctx, path.Join(h.dir(), eventsFile), n.offset, followLimit)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -196,6 +195,7 @@ func (h *host) catchUp(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if _, err := h.run.out.AppendAll(items...); err != nil {
+		h.run.abort(err)
 		return false, err
 	}
 	n.mu.Lock()
@@ -225,10 +225,11 @@ func (h *host) parseEvents(lines []byte) (events []wire.Event, items []evidence.
 
 // keepLease tells the supervisor that we are still there.
 func (h *host) keepLease(ctx context.Context) {
-	tick := time.NewTicker(h.run.inv.Run.Lease / leaseParts)
+	every := h.run.inv.Run.Lease / leaseParts
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		if err := h.remote.Upload(ctx, path.Join(h.dir(), "lease"), 0o600, strings.NewReader(fmt.Sprintln(n))); err != nil && ctx.Err() == nil {
+		if err := h.renewLease(ctx, n, every); err != nil && ctx.Err() == nil {
 			h.log.Warn("renew the lease", "err", err)
 		}
 		select {
@@ -237,6 +238,14 @@ func (h *host) keepLease(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// renewLease gives up in time for the next renewal, so that a connection that
+// died silently is dialled anew while the lease still stands.
+func (h *host) renewLease(ctx context.Context, n int, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return h.remote.Upload(ctx, path.Join(h.dir(), "lease"), 0o600, strings.NewReader(fmt.Sprintln(n)))
 }
 
 // watchExit notices a node that ends without being asked (hypothesis H1: the
@@ -250,7 +259,7 @@ func (h *host) watchExit(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		var exit evidence.Exit
+		var exit exitRecord
 		found, err := h.readJSON(ctx, "exit.json", &exit)
 		if err != nil && ctx.Err() == nil {
 			h.log.Warn("look for the node's end", "err", err)
@@ -258,17 +267,28 @@ func (h *host) watchExit(ctx context.Context) {
 		if !found {
 			continue
 		}
-		h.node.mu.Lock()
-		h.node.exit = &exit
-		unasked := !h.node.asked
-		h.node.mu.Unlock()
-		if unasked {
-			h.run.talk.Note(fmt.Sprintf("%s: the node ended: %s", h.Name, describe(exit)))
-			if err := h.run.note(evidence.NodeExited, h.Name, exit); err != nil {
-				h.log.Error("trace", "err", err)
-			}
+		if !exit.Asked {
+			h.endedUnasked(exit.Exit)
 		}
 		return
+	}
+}
+
+// exitRecord is what a supervisor writes of its node's end.
+type exitRecord struct {
+	evidence.Exit
+	Asked bool `json:"asked"` // somebody had asked for it
+}
+
+// endedUnasked writes down that the node ended and nobody had asked for it.
+func (h *host) endedUnasked(exit evidence.Exit) {
+	h.node.mu.Lock()
+	known := h.node.exit != nil
+	h.node.exit = &exit
+	h.node.mu.Unlock()
+	if !known {
+		h.run.talk.Note(fmt.Sprintf("%s: the node ended: %s", h.Name, describe(exit)))
+		h.run.note(evidence.NodeExited, h.Name, exit)
 	}
 }
 
@@ -280,10 +300,20 @@ func describe(e evidence.Exit) string {
 	if e.Lease {
 		how += ", the suite's lease had lapsed"
 	}
-	if last := lastLine([]byte(e.Tail)); last != "" {
-		how += "; its last line: " + last
+	if e.Tail != "" {
+		how += "; its last words: " + lastWords([]byte(e.Tail))
 	}
 	return how
+}
+
+// lastWords are the last line of a text, with the one before it where the last
+// is only a hint.
+func lastWords(text []byte) string {
+	last := lastLine(text)
+	if rest, ok := bytes.CutSuffix(bytes.TrimSpace(text), []byte(last)); ok && strings.Contains(last, "hint: ") && len(rest) > 0 {
+		return lastLine(rest) + " " + last
+	}
+	return last
 }
 
 func (n *node) ended() *evidence.Exit {

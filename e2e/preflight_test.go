@@ -59,7 +59,7 @@ func TestAHostThatCannotBeUsedEndsTheRunWithOneLineAndABundle(t *testing.T) {
 		}, []string{"tensor02: deploy: ", "mips"}},
 		{"has no space", func(h inventory.Host) (remote.Remote, error) {
 			return machine{uname: "Linux x86_64", df: full}, nil
-		}, []string{"tensor02: deploy: 48 MB free in /home/user, 200 MB needed"}},
+		}, []string{"tensor02: deploy: 48 MB free for ~/.wce2e, 200 MB needed"}},
 		{"does not run the binary", func(h inventory.Host) (remote.Remote, error) {
 			return machine{uname: "Linux x86_64", df: roomy}, nil
 		}, []string{"tensor02: deploy: the binary does not run there"}},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
@@ -16,57 +15,47 @@ import (
 // 10 s and its backoff is bounded by 60 s.
 const reservedAgain = 75 * time.Second
 
-// held is the reservation that a donor holds now.
+// held is a reservation that a donor holds.
 type held struct {
 	relay, conn string
-	circuits    []string // its circuit addresses, with the donor's peer ID; the relay is the same in all
+	circuits    []string // its circuit addresses, with the donor's peer ID
 }
 
-// reservation reads the donor's present reservation from its events: the last
-// one made that was not lost, and the addresses that are listened on because of it.
+// reservation reads from the donor's events which reservation it holds: of
+// those that stand and whose address is listened on, the latest.
 func reservation(events []wire.Event) (held, bool) {
-	var now held
-	var addrs []wire.Event // circuit addresses listened on
+	var standing []held
+	circuits := map[string][]string{} // relay -> addresses
+	end := func(ended func(held) bool) { standing = slices.DeleteFunc(standing, ended) }
 	for _, e := range events {
 		switch {
 		case e.Kind == wire.ReservationMade:
-			now.relay, now.conn = e.Relay, e.Conn
-		case e.Kind == wire.ReservationLost && now.relay == e.Relay, e.Kind == wire.ConnClosed && now.conn == e.Conn:
-			now = held{}
+			end(func(h held) bool { return h.relay == e.Relay })
+			standing = append(standing, held{relay: e.Relay, conn: e.Conn})
+		case e.Kind == wire.ReservationLost:
+			end(func(h held) bool { return h.relay == e.Relay })
+		case e.Kind == wire.ConnClosed:
+			end(func(h held) bool { return h.conn == e.Conn })
 		case e.Kind == wire.ListenAddr && e.Relay != "":
-			addrs = append(addrs, e)
+			circuits[e.Relay] = append(circuits[e.Relay], e.Addr)
 		case e.Kind == wire.ListenClosed && e.Relay != "":
-			addrs = slices.DeleteFunc(addrs, func(a wire.Event) bool { return a.Addr == e.Addr })
+			circuits[e.Relay] = slices.DeleteFunc(circuits[e.Relay], func(a string) bool { return a == e.Addr })
 		}
 	}
-	for _, a := range addrs {
-		if a.Relay == now.relay {
-			now.circuits = append(now.circuits, a.Addr)
+	for _, h := range slices.Backward(standing) {
+		if h.circuits = circuits[h.relay]; len(h.circuits) > 0 {
+			return h, true
 		}
 	}
-	return now, now.relay != "" && len(now.circuits) > 0
+	return held{}, false
 }
 
-// circuitFor is the circuit address by which a node that dials has the best
-// prospects: one whose way to the relay it has gone before, else any.
-func (h held) circuitFor(dialler []wire.Event) string {
-	for _, e := range dialler {
-		if e.Kind != wire.DialEnded || e.Outcome != wire.OK || e.Peer != h.relay {
-			continue
-		}
-		for _, c := range h.circuits {
-			if strings.HasPrefix(c, withPeer(e.Addr, e.Peer)+"/") {
-				return c
-			}
-		}
-	}
-	return h.circuits[0]
-}
-
-// reserved waits until the donor holds a reservation. That it does not is an
-// observation, not an error.
-func (r *run) reserved(ctx context.Context, within time.Duration) bool {
+// reserved waits until the donor holds a reservation. errMissed if it does not.
+func (r *run) reserved(ctx context.Context, within time.Duration) error {
 	donor := r.donor()
+	if _, ok := reservation(donor.node.said()); ok && donor.node.ended() == nil {
+		return nil
+	}
 	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var now held
@@ -86,10 +75,10 @@ func (r *run) reserved(ctx context.Context, within time.Duration) bool {
 				r.talk.Note("no relay granted a reservation: a relay host of one's own in the inventory is the remedy (role: relay)")
 			}
 		}
-		return false
+		return errMissed
 	}
 	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(donor.node.said()).Round(time.Millisecond), now.circuits[0]))
-	return true
+	return nil
 }
 
 // sinceStart is the time from the donor's start to its latest new reservation,

@@ -66,12 +66,15 @@ const teardownTimeout = 90 * time.Second
 // made from what had been seen until then.
 func Run(ctx context.Context, cfg Config) (evidence.Results, error) {
 	r := newRun(cfg)
+	ctx, r.abort = context.WithCancelCause(ctx)
+	defer r.abort(nil)
 	err := r.begin()
 	if err == nil {
 		err = r.play(ctx)
 	}
+	interrupted := ctx.Err() != nil
 	err = errors.Join(err, r.tearDown(ctx))
-	err = errors.Join(err, r.end(ctx, err))
+	err = errors.Join(err, r.end(interrupted, err))
 	results, werr := r.verdicts()
 	return results, errors.Join(err, werr)
 }
@@ -85,7 +88,8 @@ type run struct {
 	log   *slog.Logger
 	began time.Time
 	id    string
-	hosts []*host // in the order of the inventory
+	hosts []*host                 // in the order of the inventory
+	abort context.CancelCauseFunc // ends the run: its evidence can no longer be written
 }
 
 func newRun(cfg Config) *run {
@@ -108,7 +112,7 @@ func (r *run) begin() error {
 	started := evidence.Started{
 		RunID: r.id, Inventory: r.inv.Name, Area: r.inv.Area, Lab: r.cfg.Lab != nil,
 		Hold: evidence.Duration(r.inv.Run.Hold), Observe: evidence.Duration(r.inv.Run.Observe),
-		Fixture: r.inv.Job.Fixture, Source: r.cfg.Source,
+		Fixture: r.inv.Job.Fixture, Source: r.cfg.Source, Keep: r.cfg.Keep,
 	}
 	for _, h := range r.inv.Hosts {
 		started.Hosts = append(started.Hosts, evidence.Host{Name: h.Name, Role: string(h.Role), Network: h.Network, ExpectBlocked: h.ExpectBlocked})
@@ -125,54 +129,62 @@ func (r *run) begin() error {
 	return r.note(evidence.LabUp, "", *r.cfg.Lab)
 }
 
-// play is the story of a run, from the first connection to the last job.
+// play is the story of a run, from the first connection to the last job. It
+// ends early when there is nothing left to tell, or when ctx is done.
 func (r *run) play(ctx context.Context) error {
-	r.talk.Step("connect to the hosts")
-	if err := r.connect(ctx); err != nil {
-		return err
+	for _, step := range []struct {
+		say string
+		do  func(context.Context) error
+	}{
+		{"connect to the hosts", r.onAll("connect", (*host).connect)},
+		{"deploy", r.onAll("deploy", (*host).deploy)},
+		{"look at the hosts", r.onAll("preflight", (*host).preflight)},
+		{"start the nodes", r.startNodes},
+		{"wait for the donor's reservation", func(ctx context.Context) error { return r.reserved(ctx, r.inv.Run.Observe) }},
+		{"controls: is there a firewall, and do the dials work that must", r.controls},
+		{"dial and send a job through the relay", func(ctx context.Context) error { return r.useCircuit(ctx, evidence.BeforeHold) }},
+		{fmt.Sprintf("hold the relay connection for %v", r.inv.Run.Hold), r.hold},
+		{"dial and send a job through the relay again", func(ctx context.Context) error { return r.useCircuit(ctx, evidence.AfterHold) }},
+	} {
+		r.talk.Step(step.say)
+		err := step.do(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, errMissed) {
+			return nil // it is in the trace: the verdicts will tell
+		}
+		if err != nil {
+			return err
+		}
 	}
-	r.talk.Step("deploy")
-	if err := r.each(ctx, "deploy", (*host).deploy); err != nil {
-		return err
-	}
-	if err := r.each(ctx, "preflight", (*host).preflight); err != nil {
-		return err
-	}
-	r.talk.Step("start the nodes")
-	if err := r.startNodes(ctx); err != nil {
-		return err
-	}
-	r.talk.Step("wait for the donor's reservation")
-	if !r.reserved(ctx, r.inv.Run.Observe) {
-		return context.Cause(ctx)
-	}
-	r.talk.Step("controls: is there a firewall, and do the dials work that must")
-	r.controls(ctx)
-	r.talk.Step("dial and send a job through the relay")
-	r.useCircuit(ctx, evidence.BeforeHold)
-	r.talk.Step(fmt.Sprintf("hold the relay connection for %v", r.inv.Run.Hold))
-	r.hold(ctx)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	r.talk.Step("dial and send a job through the relay again")
-	if r.reserved(ctx, reservedAgain) {
-		r.useCircuit(ctx, evidence.AfterHold)
-	}
-	return context.Cause(ctx)
+	return nil
 }
 
-// connect reaches all hosts at once and reports every one that it could not.
-func (r *run) connect(ctx context.Context) error {
-	return r.each(ctx, "connect", (*host).connect)
-}
+// errMissed ends the story without being an error of ours: the mesh did not let
+// us go on, which has been written down.
+var errMissed = errors.New("a step was missed")
 
 // tearDown stops what we started and fetches what it said, whatever happened.
 func (r *run) tearDown(ctx context.Context) error {
 	r.talk.Step("collect the logs and tear down")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 	defer cancel()
-	err := r.each(ctx, "collect", (*host).collect)
+	// The relays last: what they do while they stop is no part of the donor's story.
+	var relays, others []*host
+	for _, h := range r.hosts {
+		if h.Role == inventory.Relay {
+			relays = append(relays, h)
+		} else {
+			others = append(others, h)
+		}
+	}
+	err := errors.Join(
+		on(ctx, others, "collect", (*host).collect),
+		on(ctx, relays, "collect", (*host).collect),
+		// Two of our hosts may be one machine: look when all have been cleaned.
+		on(ctx, r.hosts, "look for leftovers", (*host).leftBehind),
+	)
 	for _, h := range r.hosts {
 		if h.remote != nil {
 			err = errors.Join(err, h.remote.Close())
@@ -182,11 +194,11 @@ func (r *run) tearDown(ctx context.Context) error {
 }
 
 // end closes the trace.
-func (r *run) end(ctx context.Context, err error) error {
+func (r *run) end(interrupted bool, err error) error {
 	ended := evidence.Ended{How: "finished"}
 	switch {
-	case ctx.Err() != nil:
-		ended.How, ended.Err = "interrupted", context.Cause(ctx).Error()
+	case interrupted:
+		ended.How, ended.Err = "interrupted", err.Error()
 	case err != nil:
 		ended.How, ended.Err = "failed", err.Error()
 		if werr := r.note(evidence.SuiteFailed, "", evidence.Failure{Step: "run", Err: ended.Err}); werr != nil {
@@ -203,6 +215,10 @@ func (r *run) verdicts() (evidence.Results, error) {
 		return evidence.Results{}, fmt.Errorf("read the bundle back: %w", err)
 	}
 	results := check.Check(check.Input{Events: b.Events, Logs: b.Logs, Problems: b.Problems, Answers: r.cfg.Answers})
+	for _, a := range results.Assertions {
+		r.log.Info("verdict", "claim", a.Name, "verdict", a.Verdict, "observed", a.Observed)
+	}
+	r.log.Info("verdict", "overall", results.Overall, "label", results.Label)
 	return results, errors.Join(
 		r.writeJSON("results.json", results),
 		r.writeJSON("metadata.json", r.metadata()),
@@ -217,21 +233,22 @@ func (r *run) writeJSON(name string, v any) error {
 	return r.out.WriteFile(name, append(b, '\n'))
 }
 
-// note appends one observation to the trace.
+// note appends one observation to the trace. A trace that cannot be written ends
+// the run by itself: its error may be left to abort.
 func (r *run) note(name evidence.Name, host string, data any) error {
 	if _, err := r.out.Append(name, host, data); err != nil {
-		return fmt.Errorf("write %s to the trace: %w", name, err)
+		err = fmt.Errorf("write %s to the trace: %w", name, err)
+		r.abort(err)
+		return err
 	}
 	return nil
 }
 
-// missed records a step that the mesh did not let us do. The run goes on.
+// missed records a step that the mesh did not let us do.
 func (r *run) missed(host, step string, err error) {
 	r.talk.Note(fmt.Sprintf("%s: %v", step, err))
 	r.log.Warn("step failed", "host", host, "step", step, "err", err)
-	if werr := r.note(evidence.StepFailed, host, evidence.Failure{Step: step, Err: err.Error()}); werr != nil {
-		r.log.Error("trace", "err", werr)
-	}
+	r.note(evidence.StepFailed, host, evidence.Failure{Step: step, Err: err.Error()})
 }
 
 // byRole gives the first host of a role. The inventory has been checked: there
@@ -258,9 +275,14 @@ func (r *run) relays() []*host {
 	return hs
 }
 
-// each does one thing on all hosts at once and joins what went wrong.
-func (r *run) each(ctx context.Context, what string, do func(*host, context.Context) error) error {
-	return inParallel(r.hosts, func(h *host) error {
+// onAll is a step that does one thing on all hosts at once.
+func (r *run) onAll(what string, do func(*host, context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error { return on(ctx, r.hosts, what, do) }
+}
+
+// on does one thing on several hosts at once and joins what went wrong.
+func on(ctx context.Context, hosts []*host, what string, do func(*host, context.Context) error) error {
+	return inParallel(hosts, func(h *host) error {
 		if err := do(h, ctx); err != nil {
 			return fmt.Errorf("%s: %s: %w", h.Name, what, err)
 		}

@@ -15,7 +15,7 @@ func BenchmarkScan(b *testing.B) {
 	}
 	b.SetBytes(int64(text.Len()))
 	for b.Loop() {
-		if leaks, err := scan("x", strings.NewReader(text.String())); err != nil || len(leaks) > 0 {
+		if leaks, err := scan("x", strings.NewReader(text.String()), secrets); err != nil || len(leaks) > 0 {
 			b.Fatal(leaks, err)
 		}
 	}

@@ -53,9 +53,9 @@ type Started struct {
 	Hold      Duration `json:"hold"`
 	Observe   Duration `json:"observe"`
 	Fixture   string   `json:"fixture"`
+	Keep      bool     `json:"keep,omitempty"` // the operator asked to leave the nodes' files on the hosts
 	Hosts     []Host   `json:"hosts"`
 	Source    Source   `json:"source"`
-	Binary    string   `json:"binary_sha256"` // of the build for the suite's own platform, else of the first one deployed
 }
 
 // Host is what the operator says of a host.

@@ -1,6 +1,9 @@
 package evidence
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Metadata is metadata.json: what ran where. Its fields up to Env are World
 // Compute's own; their tools read them by these names.
@@ -30,4 +33,13 @@ type Machine struct {
 	MemoryGB       float64  `json:"memory_gb"`
 	GPUs           []string `json:"gpus"`
 	NetworkProfile string   `json:"network_profile"` // what the operator says, or the lab's profile
+}
+
+// MarshalJSON writes "no GPU" as an empty list: World Compute's tools take its length.
+func (m Machine) MarshalJSON() ([]byte, error) {
+	type plain Machine // without this method
+	if m.GPUs == nil {
+		m.GPUs = []string{}
+	}
+	return json.Marshal(plain(m))
 }

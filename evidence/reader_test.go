@@ -256,8 +256,11 @@ func TestAnEmptyTraceHoldsNothing(t *testing.T) {
 func TestRenderingAgainIsNoChangeButAnyOtherIs(t *testing.T) {
 	dir := sealed(t)
 	writeFile(t, []byte("# by hand\n"), dir, "index.md")
-	must(t, Rerender(dir, map[string][]byte{"index.md": []byte("# again\n"), "report.html": []byte("<html>")}))
+	must(t, Rerender(dir, map[string][]byte{"index.md": []byte("# again\n"), "report.html": []byte("<html>"), "screenshots/hold.svg": []byte("<svg/>")}))
 	whole(t, open(t, dir))
+	if got := string(readFile(t, dir, "screenshots", "hold.svg")); got != "<svg/>" {
+		t.Errorf("the picture is %q", got)
+	}
 	if got := string(readFile(t, dir, "index.md")); got != "# again\n" {
 		t.Errorf("index.md is %q", got)
 	}
@@ -275,7 +278,7 @@ func TestRenderingAgainIsNoChangeButAnyOtherIs(t *testing.T) {
 
 func TestOnlyRenderedFilesAreRenderedAgain(t *testing.T) {
 	dir := sealed(t)
-	for _, name := range []string{TraceFile, RunLogFile, SumsFile, MetadataFile, ResultsFile, "logs/tensor02.log.gz", "../x"} {
+	for _, name := range []string{TraceFile, RunLogFile, SumsFile, MetadataFile, ResultsFile, "logs/tensor02.log.gz", "../x", "screenshots", "screenshots/../x", "screenshots/a/b", "screenshots/"} {
 		if err := Rerender(dir, map[string][]byte{name: nil}); err == nil {
 			t.Errorf("%s was rendered", name)
 		}

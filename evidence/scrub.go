@@ -1,9 +1,7 @@
 package evidence
 
 import (
-	"cmp"
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -47,7 +45,6 @@ func (c *Scrubber) known(s string) string {
 		return s
 	}
 	// The longest first: one secret may be a part of another.
-	longest := func(a, b string) int { return cmp.Compare(len(b), len(a)) }
 	for _, v := range slices.SortedFunc(slices.Values(c.Secrets), longest) {
 		if len(v) < minSecret {
 			continue
@@ -57,13 +54,8 @@ func (c *Scrubber) known(s string) string {
 			s = strings.ReplaceAll(s, string(q[1:len(q)-1]), "[secret]")
 		}
 	}
-	for _, home := range slices.SortedFunc(slices.Values(c.Homes), longest) {
-		home = strings.TrimRight(home, "/")
-		if len(home) < 2 {
-			continue
-		}
-		re := regexp.MustCompile(regexp.QuoteMeta(home) + `(/|[^A-Za-z0-9_.-]|$)`)
-		s = re.ReplaceAllString(s, "~$1")
+	for _, home := range homes(c.Homes) {
+		s = home.re.ReplaceAllString(s, home.into)
 	}
 	return s
 }

@@ -3,11 +3,13 @@ package evidence
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +18,7 @@ type secret struct {
 	what  string
 	hints []string // one of them is in every match: most lines are ruled out without the pattern
 	re    *regexp.Regexp
-	into  string // what Scrubber writes instead; $1 is what stood before the secret
+	into  string // what Scrubber writes instead; $1 is what stood beside the secret
 }
 
 // In a class of what a secret is made of, quotes and backslashes are left out
@@ -57,6 +59,22 @@ func (s secret) in(line []byte) bool {
 	return false
 }
 
+// homes are the shapes of home directories that no pattern knows, the longest
+// first: one may lie in another. One that is a single letter, or the root, is
+// left out: it would be found all over a text.
+func homes(dirs []string) []secret {
+	var list []secret
+	for _, dir := range slices.SortedFunc(slices.Values(dirs), longest) {
+		if dir = strings.TrimRight(dir, "/"); len(dir) > 1 {
+			re := regexp.MustCompile(regexp.QuoteMeta(dir) + `(/|[^A-Za-z0-9_.-]|$)`)
+			list = append(list, secret{"a home directory", []string{dir}, re, "~$1"})
+		}
+	}
+	return list
+}
+
+func longest(a, b string) int { return cmp.Compare(len(b), len(a)) }
+
 // maxLeaks bounds what ScanSecrets tells of one file.
 const maxLeaks = 20
 
@@ -66,7 +84,18 @@ const maxLeaks = 20
 // private key", and never what. Nothing found: nil. It knows shapes, not
 // meanings; that a value is secret only because of where it came from, only its
 // source can know (Scrubber.Secrets).
-func ScanSecrets(dir string) (leaks []string, err error) {
+func ScanSecrets(dir string) (leaks []string, err error) { return scanDir(dir, secrets) }
+
+// ScanSecrets is the package's ScanSecrets for the bundle being written, or
+// sealed. It finds as well what Hide has named.
+func (w *Writer) ScanSecrets() (leaks []string, err error) {
+	w.mu.Lock()
+	hidden := homes(w.scrub.Homes)
+	w.mu.Unlock()
+	return scanDir(w.dir, slices.Concat(secrets, hidden))
+}
+
+func scanDir(dir string, shapes []secret) (leaks []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("scan for secrets: %w", err)
@@ -77,7 +106,7 @@ func ScanSecrets(dir string) (leaks []string, err error) {
 		return nil, fmt.Errorf("scan %s for secrets: %w", dir, err)
 	}
 	for _, name := range names {
-		found, err := scanFile(root, name)
+		found, err := scanFile(root, name, shapes)
 		if err != nil {
 			return leaks, fmt.Errorf("scan %s for secrets: %w", name, err)
 		}
@@ -86,28 +115,28 @@ func ScanSecrets(dir string) (leaks []string, err error) {
 	return leaks, nil
 }
 
-func scanFile(root *os.Root, name string) ([]string, error) {
+func scanFile(root *os.Root, name string, shapes []secret) ([]string, error) {
 	f, err := openBounded(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	if !strings.HasSuffix(name, ".gz") {
-		return scan(name, f)
+		return scan(name, f, shapes)
 	}
 	z, err := gzip.NewReader(f)
 	if err != nil {
 		return nil, err
 	}
-	return scan(name, io.LimitReader(z, maxLogText))
+	return scan(name, io.LimitReader(z, maxLogText), shapes)
 }
 
-func scan(name string, r io.Reader) (leaks []string, err error) {
+func scan(name string, r io.Reader, shapes []secret) (leaks []string, err error) {
 	lines := bufio.NewReaderSize(r, readSize)
 	var line []byte
 	for n := 1; ; {
 		line, err = readLine(lines, line[:0]) // one longer than MaxLine is looked at in parts
-		for _, s := range secrets {
+		for _, s := range shapes {
 			if len(line) > 0 && s.in(line) {
 				leaks = append(leaks, fmt.Sprintf("%s:%d: %s", name, n, s.what))
 			}

@@ -148,6 +148,42 @@ func TestTheSuitesOwnWordsAreScrubbedAndTheNodesReported(t *testing.T) {
 	}
 }
 
+func TestAHiddenHomeIsScrubbedAndWhereANodeSaysItReported(t *testing.T) {
+	w := newWriter(t)
+	w.Hide("/data/alice")
+	_, err := w.Append(StepFailed, "laptop", Failure{Step: "x", Err: "open /data/alice/.ssh/config: denied"})
+	must(t, err)
+	_, err = w.RunLog().Write([]byte("dir=/data/alice\n"))
+	must(t, err)
+	for _, scan := range []func() ([]string, error){w.ScanSecrets, func() ([]string, error) { return ScanSecrets(w.Dir()) }} {
+		leaks, err := scan()
+		must(t, err)
+		if len(leaks) > 0 {
+			t.Errorf("leaks %v", leaks)
+		}
+	}
+	if text := string(readFile(t, w.Dir(), TraceFile)) + string(readFile(t, w.Dir(), RunLogFile)); strings.Contains(text, "alice") || !strings.Contains(text, "open ~/.ssh/config") {
+		t.Errorf("written: %s", text)
+	}
+
+	_, err = w.Append(NodeSaid, "tensor02", json.RawMessage(`{"err":"open /data/alice/x"}`))
+	must(t, err)
+	_, err = w.WriteLog("tensor02", strings.NewReader("fine, /data/alice2 too\nat /data/alice\nand /home/bob\n"), 0)
+	must(t, err)
+	must(t, w.Seal())
+	leaks, err := w.ScanSecrets()
+	must(t, err)
+	want := "logs/tensor02.log.gz:2: a home directory; logs/tensor02.log.gz:3: a home directory; trace.jsonl:2: a home directory"
+	if got := strings.Join(leaks, "; "); got != want {
+		t.Errorf("leaks %s, want %s", got, want)
+	}
+	leaks, err = ScanSecrets(w.Dir()) // a stranger knows shapes only
+	must(t, err)
+	if got := strings.Join(leaks, "; "); got != "logs/tensor02.log.gz:3: a home directory" {
+		t.Errorf("leaks %s", got)
+	}
+}
+
 // FuzzScrub: what has been scrubbed has no secret in it, is scrubbed for good,
 // and is JSON if it was.
 func FuzzScrub(f *testing.F) {
@@ -173,7 +209,7 @@ func FuzzScrub(f *testing.F) {
 
 func scanText(t testing.TB, text string) []string {
 	t.Helper()
-	leaks, err := scan("x", strings.NewReader(text))
+	leaks, err := scan("x", strings.NewReader(text), secrets)
 	must(t, err)
 	return leaks
 }

@@ -158,13 +158,16 @@ func Rerender(dir string, files map[string][]byte) error {
 	sums := maps.Clone(b.Sums)
 	for _, name := range names {
 		switch {
-		case !plainName(name), slices.Contains([]string{TraceFile, RunLogFile, SumsFile, MetadataFile, ResultsFile}, name):
+		case !rendered(name):
 			return fmt.Errorf("render into %s: %q is not a rendered file", dir, name)
 		case b.Sealed:
 			sums[name] = hashLine(files[name])
 		}
 	}
 	for _, name := range names {
+		if err := makeParent(dir, name); err != nil {
+			return err
+		}
 		if err := replaceFile(dir, name, files[name]); err != nil {
 			return err
 		}
@@ -173,4 +176,13 @@ func Rerender(dir string, files map[string][]byte) error {
 		return nil
 	}
 	return replaceFile(dir, SumsFile, formatSums(sums))
+}
+
+// rendered tells whether a file may be one that was rendered from the others:
+// neither what the writer writes itself nor a log.
+func rendered(name string) bool {
+	if picture, ok := strings.CutPrefix(name, picturesDir+"/"); ok {
+		return plainName(picture)
+	}
+	return plainName(name) && !slices.Contains([]string{TraceFile, RunLogFile, SumsFile, MetadataFile, ResultsFile, picturesDir}, name)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ const (
 	SumsFile     = "SHA256SUMS"
 )
 
+// picturesDir holds what a run is to be seen by.
+const picturesDir = "screenshots"
+
 // stampLayout names a bundle's folder: UTC, sorts by time, no colon (Windows).
 const stampLayout = "20060102T150405Z"
 
@@ -32,12 +36,6 @@ var ErrSealed = errors.New("the bundle is sealed")
 // the suite or of its machine, leaves a prefix that Open reads and verifies.
 // A Writer is safe for concurrent use.
 type Writer struct {
-	// Scrub cleans what the suite itself says: typed event data and run.log. A
-	// json.RawMessage is somebody else's word, whose hash may have been taken
-	// already: it stays as it is, and ScanSecrets tells what should not be in
-	// it. Set it before the first Append; nil means the patterns of Scrubber.
-	Scrub *Scrubber
-
 	dir    string
 	now    func() time.Time
 	runLog *os.File
@@ -49,6 +47,20 @@ type Writer struct {
 	prev   string // hash of the last line
 	broken error  // why the trace takes no more lines
 	sealed bool
+	// scrub cleans what the suite itself says: typed event data and run.log. A
+	// json.RawMessage is somebody else's word, whose hash may have been taken
+	// already: it stays as it is, and ScanSecrets tells what should not be in it.
+	scrub Scrubber
+}
+
+// Hide names a home directory that the suite must not write as it is: ~ stands
+// for it from now on. Those below /home, /Users and /root need not be named.
+func (w *Writer) Hide(home string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.scrub.Homes, home) {
+		w.scrub.Homes = append(w.scrub.Homes, home)
+	}
 }
 
 // Create begins a bundle in root/area/<UTC>, where now gives the last part. It
@@ -161,7 +173,7 @@ func (w *Writer) encode(items []Item) (lines []byte, seq uint64, prev string, er
 		if err := checkItem(it); err != nil {
 			return nil, 0, "", err
 		}
-		data, err := payload(it.Data, w.Scrub)
+		data, err := payload(it.Data, &w.scrub)
 		if err != nil {
 			return nil, 0, "", fmt.Errorf("%s: %w", it.Name, err)
 		}
@@ -207,7 +219,7 @@ func (l runLog) Write(p []byte) (int, error) {
 	if l.w.sealed {
 		return 0, fmt.Errorf("write %s: %w", RunLogFile, ErrSealed)
 	}
-	if _, err := l.w.runLog.WriteString(l.w.Scrub.String(string(p))); err != nil {
+	if _, err := l.w.runLog.WriteString(l.w.scrub.String(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -228,8 +240,8 @@ func (w *Writer) WriteFile(name string, content []byte) error {
 	if w.sealed {
 		return fmt.Errorf("write %s: %w", name, ErrSealed)
 	}
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(w.dir, name)), 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	if err := makeParent(w.dir, name); err != nil {
+		return err
 	}
 	return replaceFile(w.dir, name, content)
 }
@@ -265,6 +277,14 @@ func (w *Writer) Close() error {
 }
 
 func closeSynced(f *os.File) error { return errors.Join(f.Sync(), f.Close()) }
+
+// makeParent makes the folders that dir/name lies in.
+func makeParent(dir, name string) error {
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, filepath.FromSlash(name))), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
 
 // replaceFile writes dir/name by way of a temporary file beside it.
 func replaceFile(dir, name string, content []byte) error {

@@ -22,6 +22,14 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+func TestAMachineWithoutGPUsHasAnEmptyList(t *testing.T) {
+	text, err := json.Marshal(Metadata{Machines: []Machine{{Hostname: "a"}, {GPUs: []string{"H100"}}}})
+	must(t, err)
+	if got := string(text); !strings.Contains(got, `"gpus":[]`) || !strings.Contains(got, `"gpus":["H100"]`) || !strings.Contains(got, `"hostname":"a"`) {
+		t.Errorf("metadata %s", got)
+	}
+}
+
 func TestTheTraceIsWrittenTheSameForEver(t *testing.T) {
 	dir := sealed(t)
 	got := readFile(t, dir, TraceFile)

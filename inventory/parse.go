@@ -24,24 +24,35 @@ const minLease = 10 * time.Second
 // Parse reads an inventory. The file is only a name, for the messages. The
 // error is a Problems with every mistake that was found, not only the first.
 func Parse(file string, data []byte) (*Inventory, error) {
-	r := &reading{file: file, lines: map[string]int{}}
-	if top, ok := r.document(data); ok {
-		inv := r.inventory(top)
-		if err := r.problems.Err(); err != nil {
-			return nil, err
-		}
-		return inv, nil
+	inv, problems := Read(file, data)
+	if err := problems.Err(); err != nil {
+		return nil, err
 	}
-	return nil, r.problems.Err()
+	return inv, nil
 }
 
+// Read is Parse for one who has mistakes of their own to look for: beside the
+// problems it gives what it has understood of the file, which without problems
+// is the inventory. A field that a problem names is as good as absent. Nil:
+// nothing was understood.
+func Read(file string, data []byte) (*Inventory, Problems) {
+	r := &reading{file: file, lines: map[string]int{}}
+	top, ok := r.document(data)
+	if !ok {
+		return nil, r.problems
+	}
+	inv := r.inventory(top)
+	return inv, r.problems
+}
+
+// inventory is nil where the file is of another version.
 func (r *reading) inventory(top value) *Inventory {
 	m := top.mapping("version", "name", "area", "hosts", "relays", "run", "job", "lab", "faults")
 	inv := &Inventory{File: r.file, Version: 1}
 	if v := m.get("version"); !r.version(v) {
 		// The rest of a file of another version means something else.
 		r.problems = slices.DeleteFunc(r.problems, func(p Problem) bool { return p.Path != v.path })
-		return inv
+		return nil
 	}
 	inv.Name = m.get("name").word("")
 	inv.Area = m.get("area").word(defaultArea)

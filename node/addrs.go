@@ -21,6 +21,8 @@ type addrLog struct {
 	circuits func() []ma.Multiaddr // full, but for /p2p/<self>
 	hurry    event.Emitter         // makes the host ask the announcer again, at once
 
+	changing sync.Mutex // held by relaysChanged, over all of it
+
 	mu     sync.Mutex            // guards the fields below, and the order of events
 	listed map[string]wire.Event // listen.addr by address
 	closed bool
@@ -34,8 +36,12 @@ func newAddrLog(h host.Host, rec *recorder, ann *announcer, circuits func() []ma
 	return &addrLog{host: h, rec: rec, ann: ann, circuits: circuits, hurry: hurry, listed: map[string]wire.Event{}}, nil
 }
 
-// relaysChanged is called when a reservation was made or lost.
+// relaysChanged is called when a reservation was made or lost, by whoever saw
+// it. One call is done before the next one asks: an older answer, announced
+// last, would be an address that leads nowhere.
 func (l *addrLog) relaysChanged() {
+	l.changing.Lock()
+	defer l.changing.Unlock()
 	circuits := l.circuits()
 	l.ann.setCircuits(circuits)
 	// The library would ask again within 5 s. An error says that the host is

@@ -38,8 +38,10 @@ func (a *announcer) setCircuits(addrs []ma.Multiaddr) {
 }
 
 // addrs is the host's AddrsFactory: direct are the addresses of interfaces, of
-// NAT mappings and those that peers have observed.
+// NAT mappings and those that peers have observed. Circuit addresses among them
+// are the library's copies of our own, and would be rewritten by elsewhere.
 func (a *announcer) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
+	direct = ma.FilterAddrs(slices.Clone(direct), func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) })
 	out := dropLocal(direct)
 	if len(a.announce) > 0 {
 		out = a.elsewhere(direct)

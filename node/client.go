@@ -17,8 +17,13 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// ErrNotRunning tells that no node runs in a directory.
-var ErrNotRunning = errors.New("no node runs here")
+var (
+	// ErrNotRunning tells that no node runs in a directory.
+	ErrNotRunning = errors.New("no node runs here")
+	// ErrBadRequest tells that a node was asked for what cannot be: nothing
+	// was tried.
+	ErrBadRequest = errors.New("bad request")
+)
 
 // FetchStatus asks the node that runs in dir how it is.
 func FetchStatus(ctx context.Context, dir string) (wire.Status, error) {
@@ -29,9 +34,14 @@ func FetchStatus(ctx context.Context, dir string) (wire.Status, error) {
 
 // Dispatch has the node that runs in dir send a task to a donor, and waits for
 // the answer. A task that failed, or a donor that could not be reached, is no
-// error: see the result's Status and Error.
+// error: see the result's Status and Error. A question that is wrong in itself
+// is an ErrBadRequest, whether a node runs or not.
 func Dispatch(ctx context.Context, dir string, ask wire.DispatchRequest) (wire.DispatchResult, error) {
 	var result wire.DispatchResult
+	checked := ask // prepare fills it in, which is the node's to do
+	if _, _, err := prepare(&checked); err != nil {
+		return result, fmt.Errorf("dispatch: %w: %w", ErrBadRequest, err)
+	}
 	body, err := json.Marshal(ask)
 	if err != nil {
 		return result, fmt.Errorf("dispatch: %w", err)
@@ -63,8 +73,12 @@ func call(ctx context.Context, dir, method, path string, body []byte, into any) 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what can be read of it
-		return fmt.Errorf("ask the node in %s: %s", dir, strings.TrimSpace(string(why)))
+		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what can be read of it
+		why := strings.TrimSpace(string(raw))
+		if resp.StatusCode == http.StatusBadRequest {
+			return fmt.Errorf("ask the node in %s: %w: %s", dir, ErrBadRequest, why)
+		}
+		return fmt.Errorf("ask the node in %s: %s: %s", dir, resp.Status, why)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("ask the node in %s: read the answer: %w", dir, err)

@@ -14,7 +14,7 @@ import (
 const (
 	identityFile = "identity.key" // private key, libp2p's protobuf encoding
 	lockFile     = "lock"         // held (flock) while the node runs
-	eventsFile   = "events.jsonl" // every event, one JSON object a line, appended
+	eventsFile   = "events.jsonl" // every event, one JSON object a line, appended; see eventFile
 	socketFile   = "node.sock"    // the local API
 )
 

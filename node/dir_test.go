@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,6 +31,29 @@ func TestAnIdentityIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
 		if got := info.Mode().Perm(); got != want {
 			t.Errorf("%s has mode %04o, want %04o", path, got, want)
 		}
+	}
+}
+
+func TestAnIdentityIsMadeWhereThereAreNoHardLinks(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.ENOTSUP, syscall.ENOSYS} {
+		path := filepath.Join(newDir(t), identityFile)
+		noLinks := func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: errno} }
+		first, err := createIdentity(path, noLinks)
+		if err != nil {
+			t.Fatalf("%s: %v", errno, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", errno, info, err)
+		}
+		second, err := createIdentity(path, noLinks) // somebody was faster
+		if err != nil || !second.Equals(first) {
+			t.Errorf("%s: another identity, %v", errno, err)
+		}
+	}
+	broken := func(string, string) error { return syscall.EIO }
+	if _, err := createIdentity(filepath.Join(newDir(t), identityFile), broken); !errors.Is(err, syscall.EIO) {
+		t.Errorf("error: %v", err)
 	}
 }
 

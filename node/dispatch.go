@@ -18,6 +18,12 @@ import (
 const (
 	defaultDispatchTimeout = 60 * time.Second
 	maxDispatchTimeout     = time.Hour
+
+	// answerReserve is what of the timeout is left for everything but running:
+	// both ways on a slow line, and the donor's own overhead. The donor's
+	// "Timeout" shall arrive before we stop to listen.
+	answerReserve = 2 * time.Second
+	minWalltime   = time.Second
 )
 
 // submitter sends tasks to donors.
@@ -29,15 +35,13 @@ type submitter struct {
 // dispatch sends one task and waits for its answer. What went wrong is in the
 // result: a donor that cannot be reached is a finding.
 func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wire.DispatchResult, error) {
-	t, task, payload, err := prepare(&ask)
+	t, task, err := prepare(&ask)
 	if err != nil {
 		return wire.DispatchResult{}, err
 	}
-	timeout := time.Duration(ask.TimeoutMS) * time.Millisecond
-	if timeout <= 0 {
-		timeout = defaultDispatchTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, min(timeout, maxDispatchTimeout))
+	timeout := dispatchTimeout(ask)
+	deadline := time.Now().Add(timeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
 	result := wire.DispatchResult{TaskID: task.TaskID, Peer: t.peer.String()}
@@ -52,6 +56,11 @@ func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wir
 		result.ConnectMS = millis(time.Since(began))
 	}
 	result.Path, result.Relay, result.Conn, result.Remote = way.path, way.relay, way.conn, way.remote.String()
+	task.SetWalltime(walltime(time.Until(deadline))) // connecting has taken its share
+	payload, err := wire.EncodeRequest(task)
+	if err != nil {
+		return wire.DispatchResult{}, fmt.Errorf("task %s: %w", task.TaskID, err)
+	}
 
 	job := wire.Event{
 		Kind: wire.JobSent, Task: task.TaskID, Peer: result.Peer, Conn: way.conn, Relay: way.relay, Path: way.path,
@@ -76,11 +85,26 @@ func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wir
 	return result, nil
 }
 
-// prepare checks what was asked for and encodes it. An error means that the
-// question itself is wrong.
-func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, []byte, error) {
-	fail := func(err error) (target, wire.TaskDispatchRequest, []byte, error) {
-		return target{}, wire.TaskDispatchRequest{}, nil, err
+func dispatchTimeout(ask wire.DispatchRequest) time.Duration {
+	// Compared in milliseconds: in nanoseconds, a foreign number may wrap.
+	switch {
+	case ask.TimeoutMS <= 0:
+		return defaultDispatchTimeout
+	case ask.TimeoutMS > maxDispatchTimeout.Milliseconds():
+		return maxDispatchTimeout
+	}
+	return time.Duration(ask.TimeoutMS) * time.Millisecond
+}
+
+// walltime is what the task may take, when so much is left until we stop to
+// listen.
+func walltime(left time.Duration) time.Duration { return max(left-answerReserve, minWalltime) }
+
+// prepare checks what was asked for: that it can be sent, too. An error means
+// that the question itself is wrong.
+func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, error) {
+	fail := func(err error) (target, wire.TaskDispatchRequest, error) {
+		return target{}, wire.TaskDispatchRequest{}, err
 	}
 	t, err := parseTarget(ask.To)
 	if err != nil {
@@ -100,11 +124,12 @@ func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, []byt
 		ask.Name = "task"
 	}
 	task := wire.NewRequest(ask.TaskID, ask.Name, ask.Module, ask.Input)
-	payload, err := wire.EncodeRequest(task)
-	if err != nil {
-		return fail(fmt.Errorf("task %s: %w", ask.TaskID, err))
+	// A shorter wall time, as it is sent, does not take more bytes.
+	task.SetWalltime(walltime(dispatchTimeout(*ask)))
+	if _, err := wire.EncodeRequest(task); err != nil {
+		return fail(fmt.Errorf("task %s: %w", cut(ask.TaskID, wire.MaxTaskID), err))
 	}
-	return t, task, payload, nil
+	return t, task, nil
 }
 
 // exchange writes the request, closes the writing side and reads the answer.

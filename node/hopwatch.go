@@ -3,6 +3,8 @@ package node
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -31,10 +33,14 @@ type hopWatch struct {
 
 	mu       sync.Mutex // guards the fields below
 	circuits uint64
+	open     map[string]*hopStream // by circuit
+	closed   bool                  // no circuit is recorded any more
 	held     map[peer.ID]wire.Held
 }
 
-func newHopWatch(rec *recorder) *hopWatch { return &hopWatch{rec: rec, held: map[peer.ID]wire.Held{}} }
+func newHopWatch(rec *recorder) *hopWatch {
+	return &hopWatch{rec: rec, open: map[string]*hopStream{}, held: map[peer.ID]wire.Held{}}
+}
 
 // hopHost is the host that the relay is given.
 type hopHost struct {
@@ -54,12 +60,11 @@ func (h hopHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) 
 // connection.
 func (w *hopWatch) notifiee() network.Notifiee {
 	return &network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
-		if n.Connectedness(c.RemotePeer()) == network.Connected {
-			return
-		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.held, c.RemotePeer())
+		if n.Connectedness(c.RemotePeer()) != network.Connected {
+			delete(w.held, c.RemotePeer())
+		}
 	}}
 }
 
@@ -98,16 +103,39 @@ func (w *hopWatch) reserved(c network.Conn, answer *pb.HopMessage) {
 	if ev.Renewal {
 		since = before.Since
 	}
-	w.held[c.RemotePeer()] = wire.Held{PeerID: ev.Peer, Remote: ev.Remote, Since: since, Expires: ev.Expires}
+	if !c.IsClosed() { // else the peer has gone, or never got the answer
+		w.held[c.RemotePeer()] = wire.Held{PeerID: ev.Peer, Remote: ev.Remote, Since: since, Expires: ev.Expires}
+	}
 	w.mu.Unlock()
 	w.rec.Record(ev)
 }
 
-func (w *hopWatch) nextCircuit() string {
+// opened names a circuit and records it.
+func (w *hopWatch) opened(s *hopStream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
 	w.circuits++
-	return fmt.Sprintf("r%05d", w.circuits)
+	s.circuit, s.opened = fmt.Sprintf("r%05d", w.circuits), time.Now()
+	w.open[s.circuit] = s
+	w.rec.Record(wire.Event{
+		Kind: wire.RelayCircuitOpened, Circuit: s.circuit,
+		Peer: s.Conn().RemotePeer().String(), Target: s.target, Remote: s.Conn().RemoteMultiaddr().String(),
+	})
+}
+
+// closeRest records the end of circuits that the relay has not closed, and
+// nothing of later ones.
+func (w *hopWatch) closeRest() {
+	w.mu.Lock()
+	w.closed = true
+	rest := slices.Collect(maps.Values(w.open))
+	w.mu.Unlock()
+	for _, s := range rest {
+		s.ended()
+	}
 }
 
 // hopStream is the stream of one request to the relay. The relay reads the
@@ -163,11 +191,7 @@ func (s *hopStream) answered(answer *pb.HopMessage) {
 			s.failed(status.String())
 			return
 		}
-		s.circuit, s.opened = s.watch.nextCircuit(), time.Now()
-		s.watch.rec.Record(wire.Event{
-			Kind: wire.RelayCircuitOpened, Circuit: s.circuit,
-			Peer: s.Conn().RemotePeer().String(), Target: s.target, Remote: s.Conn().RemoteMultiaddr().String(),
-		})
+		s.watch.opened(s)
 	}
 }
 
@@ -183,15 +207,23 @@ func (s *hopStream) failed(why string) {
 func (s *hopStream) Close() error {
 	err := s.Stream.Close()
 	if s.circuit != "" {
-		s.finished.Do(func() {
-			s.watch.rec.Record(wire.Event{
-				Kind: wire.RelayCircuitClosed, Circuit: s.circuit,
-				Peer: s.Conn().RemotePeer().String(), Target: s.target,
-				Bytes: s.bytes.Load(), MS: millis(time.Since(s.opened)),
-			})
-		})
+		s.ended()
 	}
 	return err
+}
+
+// ended records the end of a circuit, once.
+func (s *hopStream) ended() {
+	s.finished.Do(func() {
+		s.watch.mu.Lock()
+		delete(s.watch.open, s.circuit)
+		s.watch.mu.Unlock()
+		s.watch.rec.Record(wire.Event{
+			Kind: wire.RelayCircuitClosed, Circuit: s.circuit,
+			Peer: s.Conn().RemotePeer().String(), Target: s.target,
+			Bytes: s.bytes.Load(), MS: millis(time.Since(s.opened)),
+		})
+	})
 }
 
 // Reset without a Close is how a circuit ends that never stood.

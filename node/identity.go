@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -34,7 +35,7 @@ func loadIdentity(dir string) (crypto.PrivKey, error) {
 	path := filepath.Join(dir, identityFile)
 	key, err := readIdentity(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return createIdentity(path)
+		return createIdentity(path, os.Link)
 	}
 	return key, err
 }
@@ -66,7 +67,7 @@ func readIdentity(path string) (crypto.PrivKey, error) {
 
 // createIdentity writes a new key beside path and links it there, so that a
 // crash leaves no half key and two starts at once agree on one.
-func createIdentity(path string) (crypto.PrivKey, error) {
+func createIdentity(path string, link func(from, to string) error) (crypto.PrivKey, error) {
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("create identity: %w", err)
@@ -84,7 +85,10 @@ func createIdentity(path string) (crypto.PrivKey, error) {
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return nil, fmt.Errorf("create identity: %w", err)
 	}
-	err = os.Link(tmp.Name(), path)
+	err = link(tmp.Name(), path)
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) {
+		err = writeNew(path, raw) // FAT, some network shares: no hard links
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return readIdentity(path)
 	}
@@ -92,4 +96,17 @@ func createIdentity(path string) (crypto.PrivKey, error) {
 		return nil, fmt.Errorf("create identity: %w", err)
 	}
 	return key, nil
+}
+
+// writeNew writes a file that must not be there yet.
+func writeNew(path string, raw []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/worldcompute/wce2e/node/sandbox"
@@ -25,20 +26,34 @@ const (
 	// responseTimeout bounds the writing of one response, which may be ten
 	// times as long.
 	responseTimeout = 3 * time.Minute
+	// receiveQueue is how long a request waits for a place to be read.
+	receiveQueue = 10 * time.Second
+	// minReceiving is how many requests are read at once, at least, else two
+	// for each CPU: a request takes up to 1 MiB on its way, and decoding it a
+	// few times that.
+	minReceiving = 8
+	// drainTimeout bounds the reading past of a request that was answered
+	// unread: peers want to be rid of it before they look for an answer.
+	drainTimeout = 20 * time.Second
+	// refusalEvery is how often a refusal is recorded. All are counted.
+	refusalEvery = time.Minute
 	// answerLeaves is what a written answer is given to get onto the network.
 	answerLeaves = 250 * time.Millisecond
 )
 
 // jobServer runs the tasks that peers send.
 type jobServer struct {
-	ctx    context.Context // of every job; never ends: the runner does
-	policy policy
-	runner *sandbox.Runner
-	rec    *recorder
-	log    *slog.Logger
+	ctx       context.Context // of every job; never ends: the runner does
+	policy    policy
+	runner    *sandbox.Runner
+	rec       *recorder
+	log       *slog.Logger
+	keep      connmgr.ConnManager
+	receiving chan struct{} // one element for each request that is being read
 
-	mu     sync.Mutex // guards the field below
-	counts wire.JobCounts
+	mu          sync.Mutex // guards the fields below
+	counts      wire.JobCounts
+	refusalTold time.Time // when the last one was recorded
 
 	active     sync.WaitGroup // streams that are being served
 	lastAnswer atomic.Int64   // Unix nanoseconds
@@ -50,10 +65,22 @@ func (s *jobServer) jobCounts() wire.JobCounts {
 	return s.counts
 }
 
-// handle serves one stream of wire.DispatchProtocol.
+// handle serves one stream of wire.DispatchProtocol. Who may not submit is
+// answered before anything is read: strangers shall not be able to make the
+// donor spend memory or disk.
 func (s *jobServer) handle(stream network.Stream) {
+	if err := s.policy.refuse(stream.Conn().RemotePeer()); err != nil {
+		s.turnAway(stream, s.refused(stream.Conn(), err))
+		return
+	}
+	if err := s.awaitPlace(); err != nil {
+		s.count(func(c *wire.JobCounts) { c.Failed++ })
+		s.turnAway(stream, failedTask("", time.Now(), err))
+		return
+	}
 	s.active.Add(1)
 	defer s.active.Done()
+	defer s.protect(stream)()
 	answer, err := s.serve(stream)
 	if err == nil {
 		err = send(stream, answer)
@@ -61,6 +88,39 @@ func (s *jobServer) handle(stream network.Stream) {
 	}
 	if err != nil {
 		s.log.Warn("a job's stream failed", "peer", stream.Conn().RemotePeer().String(), "conn", connID(stream.Conn()), "err", err)
+		stream.Reset()
+		return
+	}
+	stream.Close()
+}
+
+// refused counts a refusal, and records it unless one was lately.
+func (s *jobServer) refused(c network.Conn, why error) wire.TaskDispatchResponse {
+	answer := failedTask("", time.Now(), why)
+	s.mu.Lock()
+	s.counts.Refused++
+	tell := s.refusalTold.IsZero() || time.Since(s.refusalTold) >= refusalEvery
+	if tell {
+		s.refusalTold = time.Now()
+	}
+	s.mu.Unlock()
+	if tell {
+		recordJobEnd(s.rec, jobEvent(c), answer)
+	}
+	return answer
+}
+
+// turnAway answers a request unread, and reads past it, keeping nothing.
+func (s *jobServer) turnAway(stream network.Stream, answer wire.TaskDispatchResponse) {
+	err := send(stream, answer)
+	if err == nil {
+		err = errors.Join(stream.CloseWrite(), stream.SetReadDeadline(time.Now().Add(drainTimeout)))
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, io.LimitReader(stream, wire.MaxRequest))
+	}
+	if err != nil {
+		s.log.Debug("a stream of somebody turned away failed", "peer", stream.Conn().RemotePeer().String(), "err", err)
 		stream.Reset()
 		return
 	}
@@ -82,12 +142,12 @@ func (s *jobServer) farewell(ctx context.Context) {
 	}
 }
 
-// serve reads the request and runs it. An error means that nobody can be
+// serve, in a place of awaitPlace, reads the request and runs it. An error means that nobody can be
 // answered.
 func (s *jobServer) serve(stream network.Stream) (wire.TaskDispatchResponse, error) {
 	began := time.Now()
 	job := jobEvent(stream.Conn())
-	request, err := receive(stream)
+	request, err := s.receive(stream)
 	var malformed *malformedError
 	if errors.As(err, &malformed) {
 		// No task was received, so there is none to name.
@@ -101,11 +161,15 @@ func (s *jobServer) serve(stream network.Stream) (wire.TaskDispatchResponse, err
 	job.Task, job.ModuleSHA256, job.InputSHA256 = request.TaskID, sha256hex(module), sha256hex(stdin)
 	job.Kind = wire.JobReceived
 	s.rec.Record(job)
-	if err := s.policy.refuse(stream.Conn().RemotePeer()); err != nil {
-		s.count(func(c *wire.JobCounts) { c.Refused++ })
-		return s.end(job, failedTask(request.TaskID, began, err)), nil
-	}
 	return s.end(job, s.run(&request, began)), nil
+}
+
+// protect keeps the connection manager from closing the submitter's
+// connections while its job is served.
+func (s *jobServer) protect(stream network.Stream) (release func()) {
+	submitter, tag := stream.Conn().RemotePeer(), "job "+stream.ID()
+	s.keep.Protect(submitter, tag)
+	return func() { s.keep.Unprotect(submitter, tag) }
 }
 
 // run executes an admitted request.
@@ -159,7 +223,7 @@ func recordJobEnd(rec *recorder, job wire.Event, answer wire.TaskDispatchRespons
 	job.Kind, job.Status, job.MS = wire.JobEnded, string(answer.Status), float64(answer.DurationMS)
 	job.OutputSHA256 = sha256hex(answer.Output)
 	if answer.Error != nil {
-		job.Err = *answer.Error
+		job.Err = cut(*answer.Error, wire.MaxError)
 	}
 	rec.Record(job)
 }
@@ -184,8 +248,19 @@ type malformedError struct{ err error }
 func (e *malformedError) Error() string { return fmt.Sprintf("malformed request: %v", e.err) }
 func (e *malformedError) Unwrap() error { return e.err }
 
+// awaitPlace waits until a request may be read; receive gives the place back.
+func (s *jobServer) awaitPlace() error {
+	select {
+	case s.receiving <- struct{}{}:
+		return nil
+	case <-time.After(receiveQueue):
+		return fmt.Errorf("this donor is busy: %d other tasks are being received, for more than %s", cap(s.receiving), receiveQueue)
+	}
+}
+
 // receive reads one request, which ends where the submitter closes its side.
-func receive(stream network.Stream) (wire.TaskDispatchRequest, error) {
+func (s *jobServer) receive(stream network.Stream) (wire.TaskDispatchRequest, error) {
+	defer func() { <-s.receiving }()
 	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return wire.TaskDispatchRequest{}, fmt.Errorf("receive a task: %w", err)
 	}

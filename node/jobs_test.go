@@ -3,9 +3,14 @@ package node
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"io"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
@@ -119,8 +124,153 @@ func TestADonorRefusesWhoIsNotAllowed(t *testing.T) {
 	if c := donor.jobs.jobCounts(); c != (wire.JobCounts{Refused: 1}) {
 		t.Errorf("counts: %+v", c)
 	}
-	if got := donor.kind(wire.JobReceived); len(got) != 1 {
-		t.Errorf("records: %+v", got)
+	if got := donor.kind(wire.JobReceived); len(got) != 0 {
+		t.Errorf("it was received: %+v", got)
+	}
+	ended := donor.kind(wire.JobEnded)
+	if len(ended) != 1 || ended[0].Peer != n.host.ID().String() || !strings.Contains(ended[0].Err, "allow-list") || ended[0].Task != "" {
+		t.Errorf("records: %+v", ended)
+	}
+}
+
+func TestAStrangerIsRefusedUnreadAndFillsNoDisk(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{})
+	for range cap(donor.jobs.receiving) { // nothing can be received
+		donor.jobs.receiving <- struct{}{}
+	}
+	const times = 5
+	for i := range times {
+		to := donor.addr([]string{"tcp", "quic-v1"}[i%2])
+		r, err := Dispatch(short(t), n.cfg.Dir, wire.DispatchRequest{To: to, Module: make([]byte, wire.MaxRequest-1024)})
+		if err != nil || r.Status != string(wire.TaskFailed) || !strings.Contains(r.Error, "allow-list") {
+			t.Fatalf("result: %+v, %v", r, err)
+		}
+	}
+	if c := donor.jobs.jobCounts(); c != (wire.JobCounts{Refused: times}) {
+		t.Errorf("counts: %+v", c)
+	}
+	if got := donor.kind(wire.JobEnded); len(got) != 1 {
+		t.Errorf("%d records of %d refusals", len(got), times)
+	}
+}
+
+func TestAStrangerWhoSendsNothingIsAnsweredToo(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{})
+	n.host.Peerstore().AddAddrs(donor.host.ID(), donor.host.Addrs(), peerstore.TempAddrTTL)
+	s, err := n.host.NewStream(short(t), donor.host.ID(), protocol.ID(wire.DispatchProtocol))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	s.SetReadDeadline(time.Now().Add(patience))
+	s.Write([]byte{0xa3}) // and nothing more
+	raw, err := io.ReadAll(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := wire.DecodeResponse(raw); err != nil || answer.Status != wire.TaskFailed || answer.TaskID != "" {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
+func TestARequestWaitsForAPlaceToBeRead(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{Allow: []string{"any"}})
+	for range cap(donor.jobs.receiving) {
+		donor.jobs.receiving <- struct{}{}
+	}
+	to, task := donor.addr("tcp"), fixture(t, "noop")
+	result := make(chan wire.DispatchResult, 1)
+	go func() { result <- submit(t, n, to, wire.AnyPath, task) }()
+	n.awaitEvent("the task sent", func(ev wire.Event) bool { return ev.Kind == wire.JobSent })
+	select {
+	case r := <-result:
+		t.Errorf("it was received although there was no place: %+v", r)
+	case <-time.After(100 * time.Millisecond):
+		<-donor.jobs.receiving
+		if r := <-result; r.Status != string(wire.Succeeded) {
+			t.Errorf("result: %+v", r)
+		}
+	}
+	await(t, "its place given back", func() bool { return len(donor.jobs.receiving) == cap(donor.jobs.receiving)-1 })
+}
+
+func TestALoopComesBackAsATimeoutBeforeTheClientGivesUp(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{Allow: []string{"any"}})
+	task := fixture(t, "bad-loop")
+	const timeout = 5 * time.Second
+	began := time.Now()
+	r, err := Dispatch(short(t), n.cfg.Dir, wire.DispatchRequest{
+		To: donor.addr("tcp"), Module: task.Module, Input: task.Input, TimeoutMS: timeout.Milliseconds(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); r.Status != string(wire.Timeout) || took >= timeout {
+		t.Errorf("after %s: %+v", took, r)
+	}
+	if c := donor.jobs.jobCounts(); c != (wire.JobCounts{Failed: 1}) {
+		t.Errorf("the donor still computes, or did not: %+v", c)
+	}
+}
+
+func TestTheWallTimeLeavesTimeForTheAnswer(t *testing.T) {
+	for left, want := range map[time.Duration]time.Duration{
+		time.Minute: 58 * time.Second, 2500 * time.Millisecond: time.Second, time.Second: time.Second, -time.Second: time.Second,
+	} {
+		if got := walltime(left); got != want {
+			t.Errorf("with %s left: %s, want %s", left, got, want)
+		}
+	}
+	for ms, want := range map[int64]time.Duration{0: time.Minute, -1: time.Minute, 1500: 1500 * time.Millisecond, math.MaxInt64: time.Hour} {
+		if got := dispatchTimeout(wire.DispatchRequest{TimeoutMS: ms}); got != want {
+			t.Errorf("%d ms: %s, want %s", ms, got, want)
+		}
+	}
+}
+
+func TestASubmitterIsKeptWhileItsJobIsServed(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{Allow: []string{"any"}})
+	to, task := donor.addr("tcp"), fixture(t, "bad-loop")
+	ask := wire.DispatchRequest{To: to, Module: task.Module, Input: task.Input, TimeoutMS: 3000}
+	done := make(chan error, 1)
+	go func() { _, err := Dispatch(short(t), n.cfg.Dir, ask); done <- err }()
+	kept := func() bool { return donor.host.ConnManager().IsProtected(n.host.ID(), "") }
+	await(t, "the job running", func() bool { return donor.jobs.jobCounts().Running == 1 })
+	if !kept() {
+		t.Error("its connection may be closed")
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the protection gone", func() bool { return !kept() })
+}
+
+func TestAQuestionThatIsWrongInItselfIsABadRequest(t *testing.T) {
+	n := startNode(t, Config{})
+	good := wire.DispatchRequest{To: "/ip4/127.0.0.1/tcp/1/p2p/" + somebody}
+	for name, change := range map[string]func(*wire.DispatchRequest){
+		"an address":  func(r *wire.DispatchRequest) { r.To = "junk" },
+		"a path":      func(r *wire.DispatchRequest) { r.Path = "scenic" },
+		"a module":    func(r *wire.DispatchRequest) { r.Module = make([]byte, wire.MaxRequest) },
+		"a task's ID": func(r *wire.DispatchRequest) { r.TaskID = strings.Repeat("t", wire.MaxTaskID+1) },
+	} {
+		ask := good
+		change(&ask)
+		if _, err := Dispatch(short(t), newDir(t), ask); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%s, without a node: %v", name, err)
+		}
+		body, err := json.Marshal(ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := call(short(t), n.cfg.Dir, http.MethodPost, "/dispatch", body, &wire.DispatchResult{}); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%s, to a node: %v", name, err)
+		}
 	}
 }
 

@@ -3,14 +3,23 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/wire"
@@ -40,7 +49,7 @@ func TestOneAddressThatDoesNotWorkIsAnError(t *testing.T) {
 		{Allow: []string{"everybody"}},
 		{Bootstrap: []string{"/ip4/127.0.0.1/tcp/1"}},
 	} {
-		bad.Dir, bad.NoBootstrap = newDir(t), len(bad.Bootstrap) == 0
+		bad.Dir, bad.NoBootstrap = filepath.Join(newDir(t), "node"), len(bad.Bootstrap) == 0
 		if len(bad.Listen) == 0 {
 			bad.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 		}
@@ -48,6 +57,69 @@ func TestOneAddressThatDoesNotWorkIsAnError(t *testing.T) {
 			n.stop("test")
 			t.Errorf("%+v was accepted", bad)
 		}
+		if err := bad.Check(); err == nil {
+			t.Errorf("nothing is said to be wrong with %+v", bad)
+		}
+		if _, err := os.Stat(bad.Dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%+v: a directory was made: %v", bad, err)
+		}
+	}
+	if err := (Config{Dir: "x"}).Check(); err != nil {
+		t.Errorf("the zero configuration: %v", err)
+	}
+	if err := (Config{}).Check(); err == nil {
+		t.Error("no directory is needed")
+	}
+}
+
+func TestANodeServesBeforeItListens(t *testing.T) {
+	n := newNode(Config{
+		Dir: newDir(t), Relay: true, NoBootstrap: true, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: discard(),
+	})
+	defer func() { n.stop("test") }()
+	for _, step := range n.steps() {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if n.addrs == nil || len(n.addrs.interfaces()) == 0 {
+			continue
+		}
+		for _, want := range []string{wire.DispatchProtocol, proto.ProtoIDv2Hop} {
+			if !slices.Contains(n.host.Mux().Protocols(), protocol.ID(want)) {
+				t.Errorf("it listens, but does not serve %s", want)
+			}
+		}
+		return
+	}
+	t.Error("it does not listen")
+}
+
+func TestTheLastAnswerOfTheRelaysIsWhatIsAnnounced(t *testing.T) {
+	n := startNode(t, Config{})
+	old := maddrs(t, "/ip4/2.2.2.2/tcp/443/tls/ws/p2p/"+somebody+"/p2p-circuit")
+	var now atomic.Pointer[[]ma.Multiaddr]
+	now.Store(&old)
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { close(asked); <-goOn })
+	ann := &announcer{}
+	l, err := newAddrLog(n.host, newRecorder(io.Discard, discard()), ann, func() []ma.Multiaddr {
+		answer := *now.Load()
+		first()
+		return answer
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(l.relaysChanged) // and is slow to use the answer
+	<-asked
+	now.Store(&[]ma.Multiaddr{})
+	wg.Go(l.relaysChanged)
+	time.Sleep(50 * time.Millisecond) // the second has overtaken, where it can
+	close(goOn)
+	wg.Wait()
+	if told := strs(ann.addrs(nil)); len(told) > 0 {
+		t.Errorf("after the loss it announces %v", told)
 	}
 }
 
@@ -111,6 +183,15 @@ func TestAnnouncedAddresses(t *testing.T) {
 			cfg:    Config{Relay: true},
 			direct: []string{"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/1"},
 			want:   []string{"/ip4/8.8.8.8/tcp/1"},
+		},
+		"the library's circuits are not rewritten": {
+			cfg:      Config{Announce: []string{"8.8.8.8"}},
+			direct:   []string{"/ip4/10.0.0.1/tcp/1", circuit},
+			circuits: []string{circuit},
+			want:     []string{"/ip4/8.8.8.8/tcp/1", circuit},
+		},
+		"a circuit is told once": {
+			direct: []string{"/ip4/10.0.0.1/tcp/1", circuit}, circuits: []string{circuit}, want: []string{"/ip4/10.0.0.1/tcp/1", circuit},
 		},
 		"a private relay tells what it has": {
 			cfg: Config{Relay: true}, direct: []string{"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1"}, want: []string{"/ip4/10.0.0.1/tcp/1"},

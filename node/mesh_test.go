@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/wire"
@@ -164,6 +165,53 @@ func TestACircuitCarriesSixteenMebibytes(t *testing.T) {
 	}
 	if least := uint64(2 * len(sent)); closed.Bytes < least || closed.Bytes > least+least/20 {
 		t.Errorf("the relay counted %d bytes, %d were echoed", closed.Bytes, len(sent))
+	}
+}
+
+func TestCircuitsThatAreOpenWhenTheRelayStopsAreClosedInItsBooks(t *testing.T) {
+	relay := startNode(t, Config{Relay: true})
+	donor := startNode(t, Config{Bootstrap: []string{relay.addr("tcp")}})
+	n := startNode(t, Config{})
+	connected(t, n, donor, relay)
+	opened := relay.awaitEvent("the circuit", func(ev wire.Event) bool { return ev.Kind == wire.RelayCircuitOpened })
+	relay.relay.watch.closeRest() // as if the library had not
+	relay.relay.watch.closeRest()
+	relay.end()
+	closed := relay.kind(wire.RelayCircuitClosed)
+	if len(closed) != 1 || closed[0].Circuit != opened.Circuit || closed[0].Bytes == 0 || closed[0].Target != donor.host.ID().String() {
+		t.Errorf("opened %+v, closed %+v", opened, closed)
+	}
+}
+
+// closedConn is a connection that has ended.
+type closedConn struct{ network.Conn }
+
+func (closedConn) IsClosed() bool { return true }
+
+func TestWhatIsLearnedOfAConnectionThatHasEndedIsNotKept(t *testing.T) {
+	relay := startNode(t, Config{Relay: true})
+	n := startNode(t, Config{Bootstrap: []string{relay.addr("tcp")}})
+	n.through(relay)
+	conns := n.host.Network().ConnsToPeer(relay.host.ID())
+	if len(conns) == 0 {
+		t.Fatal("no connection")
+	}
+	late := closedConn{conns[0]}
+	for name, c := range map[string]struct {
+		conn network.Conn
+		want int
+	}{"open": {conns[0], 1}, "closed": {late, 0}} {
+		self := newSelfImage(newRecorder(io.Discard, discard()))
+		self.observe(c.conn, ma.StringCast("/ip4/1.2.3.4/tcp/5"))
+		if got := self.observations(); len(got) != c.want {
+			t.Errorf("%s: observed %+v", name, got)
+		}
+		watch := newHopWatch(newRecorder(io.Discard, discard()))
+		expire := uint64(time.Now().Add(time.Hour).Unix())
+		watch.reserved(c.conn, &pb.HopMessage{Status: pb.Status_OK.Enum(), Reservation: &pb.Reservation{Expire: &expire}})
+		if got := watch.reservations(time.Now()); len(got) != c.want {
+			t.Errorf("%s: held %+v", name, got)
+		}
 	}
 }
 

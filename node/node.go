@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -43,6 +44,34 @@ type Config struct {
 	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
 	Version     string       // of the software, as told to peers
 	Log         *slog.Logger // nil means discard
+}
+
+// Check tells everything that is wrong with a configuration as it stands, and
+// nil when nothing is. It touches neither disk nor network.
+func (c Config) Check() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("node directory: no path given"))
+	}
+	_, err := parseAddrs("listen address", c.Listen)
+	errs = append(errs, err)
+	_, err = newAnnouncer(c)
+	errs = append(errs, err)
+	_, err = newPolicy(c.Allow)
+	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
+}
+
+// bootstrap is the list to join by.
+func (c Config) bootstrap() []string {
+	switch {
+	case c.NoBootstrap:
+		return nil
+	case len(c.Bootstrap) > 0:
+		return c.Bootstrap
+	case c.Relay: // others come to it
+		return nil
+	}
+	return traversal.BuiltinBootstrap
 }
 
 // stopTimeout bounds an orderly end; a supervisor sends SIGKILL after 5 s. Its
@@ -105,6 +134,21 @@ type node struct {
 // start brings a node up. When a part of it fails, those that stand already
 // are ended again.
 func start(cfg Config) (*node, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("start node: %w", err)
+	}
+	n := newNode(cfg)
+	for _, step := range n.steps() {
+		if err := step(); err != nil {
+			err = fmt.Errorf("start node: %w", err)
+			return nil, errors.Join(err, n.stop(err.Error()))
+		}
+	}
+	return n, nil
+}
+
+// newNode is a node of which nothing is up.
+func newNode(cfg Config) *node {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -113,15 +157,14 @@ func start(cfg Config) (*node, error) {
 	}
 	n := &node{cfg: cfg, log: cfg.Log, started: time.Now().UTC(), failed: make(chan error, 1)}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
-	for _, step := range []func() error{
-		n.openDir, n.makeHost, n.listen, n.serveRelay, n.serveJobs, n.join, n.serveAPI,
-	} {
-		if err := step(); err != nil {
-			err = fmt.Errorf("start node: %w", err)
-			return nil, errors.Join(err, n.stop(err.Error()))
-		}
-	}
-	return n, nil
+	return n
+}
+
+// steps are the parts of a node, in the order in which they come up. It offers
+// what it serves before it listens: donors that come back at once would be told
+// that a relay is none.
+func (n *node) steps() []func() error {
+	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.serveAPI}
 }
 
 // openDir takes possession of the node's directory.
@@ -132,9 +175,9 @@ func (n *node) openDir() (err error) {
 	if n.lock, err = lockDir(n.cfg.Dir); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(n.cfg.Dir, eventsFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := openEvents(filepath.Join(n.cfg.Dir, eventsFile), maxEvents)
 	if err != nil {
-		return fmt.Errorf("open events: %w", err)
+		return err
 	}
 	n.events, n.rec = f, newRecorder(f, n.log)
 	return nil
@@ -162,13 +205,9 @@ func (n *node) makeHost() error {
 
 // listen opens the node to its network, watched from the first moment on.
 func (n *node) listen() error {
-	bootstrap := n.bootstrap()
-	if err := traversal.CheckBootstrap(bootstrap); err != nil {
-		return err
-	}
 	n.self, n.conns = newSelfImage(n.rec), newConnLog(n.rec)
 	n.keeper = &traversal.Keeper{
-		Host: n.host, Bootstrap: bootstrap, Record: n.rec.Record, ConnID: connID, Log: n.log,
+		Host: n.host, Bootstrap: n.cfg.bootstrap(), Record: n.rec.Record, ConnID: connID, Log: n.log,
 		Changed: func() { n.addrs.relaysChanged() },
 	}
 	if n.cfg.Relay {
@@ -194,19 +233,6 @@ func (n *node) listen() error {
 	return nil
 }
 
-// bootstrap is the list to join by.
-func (n *node) bootstrap() []string {
-	switch {
-	case n.cfg.NoBootstrap:
-		return nil
-	case len(n.cfg.Bootstrap) > 0:
-		return n.cfg.Bootstrap
-	case n.cfg.Relay: // others come to it
-		return nil
-	}
-	return traversal.BuiltinBootstrap
-}
-
 func (n *node) serveRelay() (err error) {
 	if n.cfg.Relay {
 		n.relay, err = startRelay(n.host, n.rec)
@@ -225,7 +251,10 @@ func (n *node) serveJobs() error {
 	if n.runner, err = sandbox.New(ctx, sandbox.Limits{Log: n.log}); err != nil {
 		return err
 	}
-	n.jobs = &jobServer{ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log}
+	n.jobs = &jobServer{
+		ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log,
+		keep: n.host.ConnManager(), receiving: make(chan struct{}, max(2*runtime.NumCPU(), minReceiving)),
+	}
 	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
 	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
 	return nil

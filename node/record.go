@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +32,9 @@ type recorder struct {
 	mu     sync.Mutex // guards the fields below, and the order of lines
 	out    io.Writer
 	seq    uint64
-	ended  bool // node.stopped is written; nothing may follow
-	broken bool // a line could not be written, and that was said
+	ended  bool // node.stopped was recorded; nothing may follow
+	broken bool // the last line could not be written, and that was said
+	torn   bool // the last line was written in part
 	dials  uint64
 	open   map[string]openDial
 	counts wire.DialCounts
@@ -62,25 +65,64 @@ func (r *recorder) record(ev wire.Event) {
 	if r.ended {
 		return
 	}
-	r.seq++
-	ev.Time, ev.Seq, ev.Boot = time.Now().UTC(), r.seq, r.boot
 	r.ended = ev.Kind == wire.NodeStopped
-	r.write(ev)
-	logEvent(r.log, ev)
-}
-
-func (r *recorder) write(ev wire.Event) {
+	ev.Time, ev.Seq, ev.Boot = time.Now().UTC(), r.seq+1, r.boot
+	bound(&ev)
 	var line bytes.Buffer
 	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
-	err := enc.Encode(ev) // ends with a newline
-	if err == nil {
-		_, err = r.out.Write(line.Bytes())
+	if err := enc.Encode(ev); err != nil { // it has no number, and leaves no gap
+		r.log.Error("an event cannot be written", "event", string(ev.Kind), "err", err)
+		return
+	}
+	r.seq++
+	r.write(ev.Kind, line.Bytes())
+	logEvent(r.log, ev)
+}
+
+// write wants a line that ends with a newline, and mu held. A line that is lost
+// leaves its number out: the gap tells.
+func (r *recorder) write(kind wire.Kind, line []byte) {
+	if r.torn {
+		line = slices.Concat([]byte("\n"), line)
+	}
+	n, err := r.out.Write(line)
+	if n > 0 {
+		r.torn = line[n-1] != '\n'
 	}
 	if err != nil && !r.broken {
-		r.broken = true
-		r.log.Error("events are being lost", "event", string(ev.Kind), "err", err)
+		r.log.Error("events are being lost", "event", string(kind), "err", err)
 	}
+	r.broken = err != nil
+}
+
+// Bounds of what others can put into an event, in bytes.
+const (
+	maxEventText = 1 << 10 // Task, Detail
+	maxEventErr  = 8 << 10
+)
+
+// latest is the last second that JSON has a form for (RFC 3339).
+var latest = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
+
+// bound cuts what others have a say in: a line is short, and can be written.
+func bound(ev *wire.Event) {
+	ev.Task, ev.Detail, ev.Err = cut(ev.Task, maxEventText), cut(ev.Detail, maxEventText), cut(ev.Err, maxEventErr)
+	ev.Expires = ev.Expires.UTC()
+	if ev.Expires.After(latest) {
+		ev.Expires = latest
+	}
+	if ev.Expires.Year() < 0 {
+		ev.Expires = time.Time{}
+	}
+}
+
+// cut leaves at most limit bytes of a text, and no half character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "")
 }
 
 // dialStarted records the start of an attempt and returns its ID. why is

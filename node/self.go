@@ -76,15 +76,18 @@ func (s *selfImage) watch(ctx context.Context, h host.Host, addrsChanged func())
 // observe notes our address as the far end of c sees it. Through a relay, it
 // sees the relay.
 func (s *selfImage) observe(c network.Conn, addr ma.Multiaddr) {
-	if c == nil || addr == nil || c.IsClosed() || has(addr, ma.P_CIRCUIT) || pathOf(c) == wire.Relayed {
+	if c == nil || addr == nil || has(addr, ma.P_CIRCUIT) || pathOf(c) == wire.Relayed {
 		return
 	}
 	id, seen := connID(c), wire.Observation{Addr: addr.String(), By: c.RemotePeer().String()}
 	s.mu.Lock()
 	known := s.observed[id] == seen
-	s.observed[id] = seen
+	closed := c.IsClosed() // then forget has passed, or will find nothing
+	if !closed {
+		s.observed[id] = seen
+	}
 	s.mu.Unlock()
-	if !known {
+	if !known && !closed {
 		s.rec.Record(wire.Event{Kind: wire.ObservedAddr, Addr: seen.Addr, Peer: seen.By, Conn: id})
 	}
 }

@@ -56,6 +56,9 @@ func (n *node) closeBooks() error {
 	var errs []error
 	if n.rec != nil {
 		n.rec.abortDials(errStopped)
+		if n.relay != nil {
+			n.relay.watch.closeRest()
+		}
 		if n.conns != nil {
 			n.conns.closeRest(errStopped.Error())
 		}

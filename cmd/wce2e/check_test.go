@@ -138,7 +138,8 @@ func TestCheckPrintsOneJSONDocument(t *testing.T) {
 
 // claimsAll are results of which all claims have one verdict.
 func claimsAll(v evidence.Verdict) *evidence.Results {
-	r := &evidence.Results{Overall: "pass", Label: evidence.Smoke}
+	overall := map[evidence.Verdict]string{evidence.Pass: "pass", evidence.Fail: "fail", evidence.Inconclusive: "partial"}[v]
+	r := &evidence.Results{Overall: overall, Label: evidence.Smoke}
 	for _, c := range evidence.Claims {
 		r.Assertions = append(r.Assertions, evidence.Assertion{Name: c, Verdict: v, Pass: v == evidence.Pass})
 	}
@@ -199,6 +200,22 @@ func TestAnUnfinishedRunIsNeverAccepted(t *testing.T) {
 	}
 }
 
+func TestTheLastLineOfARunThatDidNotEndDoesNotSayPass(t *testing.T) {
+	for v, want := range map[evidence.Verdict]string{evidence.Pass: "inconclusive", evidence.Inconclusive: "inconclusive", evidence.Fail: "fail"} {
+		c := checked{Results: claimsAll(v)}
+		c.unfinished()
+		var out bytes.Buffer
+		noErr(t, printVerdicts(&out, *c.Results))
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if last := lines[len(lines)-1]; !strings.HasPrefix(last, want+" ") {
+			t.Errorf("all claims %s: the last line is %q", v, last)
+		}
+		if code := exitCode(c.exit()); code == exitPass {
+			t.Errorf("all claims %s: exit %d", v, code)
+		}
+	}
+}
+
 func TestReportRendersAgainAndTheBundleStaysWhole(t *testing.T) {
 	dir := testBundle(t, true)
 	for range 2 {
@@ -210,7 +227,7 @@ func TestReportRendersAgainAndTheBundleStaysWhole(t *testing.T) {
 		}
 		b, err := evidence.Open(dir)
 		noErr(t, err)
-		if len(b.Problems) > 0 || b.Sums["report.html"] == "" {
+		if len(b.Problems) > 0 || b.Sums["report.html"] == "" || b.Sums["screenshots/hold.svg"] == "" {
 			t.Errorf("problems %v", b.Problems)
 		}
 	}

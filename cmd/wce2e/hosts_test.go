@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"github.com/worldcompute/wce2e/e2e/remote"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/inventory"
+	"github.com/worldcompute/wce2e/node/wire"
 )
 
 // realHosts brings a lab up in a process of its own and gives an inventory that
@@ -124,7 +126,7 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 		if got.exit != exitInconclusive || !strings.Contains(got.stderr, "did not end") {
 			t.Errorf("check: exit %d, stderr:\n%s", got.exit, got.stderr)
 		}
-		if !strings.Contains(got.stdout, "Before the hold laptop reached tensor02 through") {
+		if said := strings.Join(strings.Fields(got.stdout), " "); !strings.Contains(said, "Before the hold laptop reached tensor02 through") {
 			t.Errorf("the circuit dial before the hold is not in what check says:\n%s", got.stdout)
 		}
 	})
@@ -133,8 +135,50 @@ func TestHostsThatTheSuiteDoesNotSimulateAreTreatedTheSame(t *testing.T) {
 		out := t.TempDir()
 		got := command(t, suite, "run", "-F", sshConfig, file, "--out", out, "--no-commit")
 		got.bundle = onlyBundle(t, out)
-		got.wants(t, exitPass, map[evidence.Claim]evidence.Verdict{evidence.JobClaim: evidence.Pass, evidence.Firewall: evidence.Pass})
+		got.wants(t, exitPass, allPass())
 	})
+
+	t.Run("a relay that is nobody's host will do: its voucher stands in for its record", func(t *testing.T) {
+		before, rest, ok := strings.Cut(text, "  relay1:")
+		_, after, ok2 := strings.Cut(rest, "\nrun: {")
+		if !ok || !ok2 {
+			t.Fatal("the default inventory has another shape")
+		}
+		alone := filepath.Join(dir, "alone.yaml")
+		relays := "relays: [" + strings.Join(startRelay(t, sshConfig, "relay1"), ", ") + ", /dnsaddr/bootstrap.mesh.wce2e.net]"
+		if err := os.WriteFile(alone, []byte(before+relays+"\nrun: {"+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := t.TempDir()
+		got := command(t, suite, "run", "-F", sshConfig, alone, "--out", out, "--no-commit")
+		got.bundle = onlyBundle(t, out)
+		got.wants(t, exitPass, allPass())
+	})
+}
+
+// startRelay starts a relay on a host of the lab that belongs to no inventory,
+// and gives the addresses it can be reached at.
+func startRelay(t *testing.T, sshConfig, host string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := remote.Dial(ctx, host, remote.Config{SSHConfig: sshConfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const lives = "10m" // longer than the test; the lab's end ends it
+	script := `set -e; bin=$(echo ~/.wce2e/bin/*/wce2e); d=~/stranger; $bin host start --dir $d --lease ` + lives + ` -- node run --dir $d --relay --no-bootstrap >&2
+for i in 1 2 3 4 5 6 7 8 9; do $bin node status --dir $d --json && exit; sleep 1; done; exit 1`
+	res, err := r.Exec(ctx, []string{"sh", "-c", script}, nil)
+	if err != nil || res.Code != 0 {
+		t.Fatalf("start a relay on %s: exit %d, %v: %s", host, res.Code, err, res.Stderr)
+	}
+	var st wire.Status
+	if err := json.Unmarshal(res.Stdout, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Addrs
 }
 
 // swapKeys gives every host of a known_hosts file the key of the next one.

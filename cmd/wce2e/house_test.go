@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/modfile"
+
 	"github.com/worldcompute/wce2e/evidence"
 )
 
@@ -34,9 +36,8 @@ var may = map[string][]string{
 	"node/wire":     {},
 	"evidence":      {},
 
-	"node":           {"node/traversal", "node/probe", "node/sandbox", "node/netcheck", "node/wire"},
+	"node":           {"node/traversal", "node/sandbox", "node/netcheck", "node/wire"},
 	"node/traversal": {"node/netcheck", "node/wire"},
-	"node/probe":     {"node/netcheck", "node/wire"},
 	"node/netcheck":  {"node/wire"},
 	"node/sandbox":   {"node/wire"},
 
@@ -86,6 +87,53 @@ func TestEveryRoomImportsOnlyWhatTheHouseAllows(t *testing.T) {
 	}
 }
 
+// tableRow finds a package in a row of ARCHITECTURE.md's table.
+var tableRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+
+func TestTheHouseHasTheRoomsThatItsTableNames(t *testing.T) {
+	there, told := map[string]bool{}, map[string]bool{}
+	for file := range imports(t) {
+		there[file.pkg] = true
+	}
+	for _, m := range tableRow.FindAllStringSubmatch(string(readRepo(t, "ARCHITECTURE.md")), -1) {
+		told[m[1]] = true
+		if !there[m[1]] {
+			t.Errorf("ARCHITECTURE.md: there is no package %s", m[1])
+		}
+	}
+	for pkg := range there {
+		if !told[pkg] {
+			t.Errorf("ARCHITECTURE.md: the table does not name the package %s", pkg)
+		}
+	}
+	for row := range may {
+		if !there[row] {
+			t.Errorf("house_test.go: a rule for %s, which does not exist", row)
+		}
+	}
+}
+
+func TestTheHouseSaysWhyItHasEachDependency(t *testing.T) {
+	mod, err := modfile.Parse("go.mod", readRepo(t, "go.mod"), nil)
+	noErr(t, err)
+	_, why, ok := strings.Cut(string(readRepo(t, "RATIONALE.md")), "\n## Dependencies\n")
+	if !ok {
+		t.Fatal("RATIONALE.md has no section on dependencies")
+	}
+	required := map[string]bool{}
+	for _, r := range mod.Require {
+		required[r.Mod.Path] = true
+		if !r.Indirect && !strings.Contains(why, "`"+r.Mod.Path+"`") {
+			t.Errorf("RATIONALE.md does not say why there is %s", r.Mod.Path)
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z.]+\\.[a-z]+/[^` ]+)`").FindAllStringSubmatch(why, -1) {
+		if !required[m[1]] {
+			t.Errorf("RATIONALE.md says why there is %s, and go.mod does not require it", m[1])
+		}
+	}
+}
+
 func TestTheHouseRuleKnowsAForbiddenImport(t *testing.T) {
 	for _, c := range []struct {
 		pkg, imports string
@@ -94,8 +142,8 @@ func TestTheHouseRuleKnowsAForbiddenImport(t *testing.T) {
 		{"node", "node/wire", true},
 		{"node", "e2e", false},
 		{"node", "evidence", false},
-		{"node/probe/dns", "node/netcheck", true}, // by the row of node/probe
-		{"node/probe/dns", "node/sandbox", false},
+		{"node/traversal/dns", "node/netcheck", true}, // by the row of node/traversal
+		{"node/traversal/dns", "node/sandbox", false},
 		{"e2e", "node", false},
 		{"e2e", "e2e/lab", false},
 		{"e2e", "e2e/remote/onhost", false},

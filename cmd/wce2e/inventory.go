@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -66,17 +67,32 @@ func readInventory(path string) (*inventory.Inventory, error) {
 	if err != nil {
 		return nil, usageError(fmt.Errorf("read inventory: %w", err))
 	}
-	inv, err := inventory.Parse(path, data)
-	if err != nil {
-		return nil, badInventory(err)
+	inv, problems := inventory.Read(path, data)
+	if inv != nil {
+		var more inventory.Problems
+		more, err = known(inv)
+		problems = joined(problems, more)
 	}
-	return inv, badInventory(known(inv))
+	if len(problems) > 0 {
+		return nil, usageError(hinted{problems})
+	}
+	return inv, err
+}
+
+// joined adds the mistakes that a later stage found, but for those of a field
+// of which one is told already: what it says about them is a consequence.
+func joined(first, more inventory.Problems) inventory.Problems {
+	told := map[string]bool{}
+	for _, p := range first {
+		told[p.Path] = true
+	}
+	return append(first, slices.DeleteFunc(more, func(p inventory.Problem) bool { return told[p.Path] })...)
 }
 
 // known finds the mistakes that the inventory's own package cannot see: words
-// that only the lab and the fixtures know.
-func known(inv *inventory.Inventory) error {
-	var ps inventory.Problems
+// that only the lab and the fixtures know. The error is that there is no lab on
+// this system.
+func known(inv *inventory.Inventory) (ps inventory.Problems, err error) {
 	f, err := wasmfixtures.Get(inv.Job.Fixture)
 	switch {
 	case err != nil:
@@ -84,15 +100,14 @@ func known(inv *inventory.Inventory) error {
 	case f.Bad:
 		ps = append(ps, inv.Problem(inv.Job.Line, "job.fixture", inv.Job.Fixture+" never gives an answer: it is there to be refused"))
 	}
-	if inv.Lab != nil {
-		err := lab.Check(inv.Lab)
-		var bad inventory.Problems
-		if err != nil && !errors.As(err, &bad) {
-			return err
-		}
-		ps = append(ps, bad...)
+	if inv.Lab == nil {
+		return ps, nil
 	}
-	return ps.Err()
+	var bad inventory.Problems
+	if err := lab.Check(inv.Lab); err != nil && !errors.As(err, &bad) {
+		return ps, err
+	}
+	return append(ps, bad...), nil
 }
 
 // badInventory is the usage error of an inventory's problems, each followed by

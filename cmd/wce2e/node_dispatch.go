@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +41,7 @@ goes to standard output or to --out. Exit 0 when the task succeeded, 1 when not.
 	f.StringVar(&d.input, "input", "", "file with the module's standard input, - for ours (default: no input)")
 	f.StringVar(&d.out, "out", "", "file for the answer")
 	f.StringVar(&d.task, "task-id", "", "name of the task (default: a random one)")
-	f.DurationVar(&d.timeout, "timeout", time.Minute, "for all of it, connecting included")
+	f.DurationVar(&d.timeout, "timeout", time.Minute, "for all of it, connecting included; the module gets what is left, less 2s for the answer to come back, and at least 1s")
 	f.BoolVar(&d.asJSON, "json", false, "print what happened as JSON")
 	return cmd
 }
@@ -53,6 +54,9 @@ func (d *dispatchFlags) run(cmd *cobra.Command) error {
 	case wire.Relayed, wire.Direct, wire.AnyPath:
 	default:
 		return usageError(fmt.Errorf("--path %q: is none of relayed, direct, any", d.path))
+	}
+	if d.timeout < time.Millisecond {
+		return usageError(fmt.Errorf("--timeout %s: is less than a millisecond", d.timeout))
 	}
 	module, err := readLimited(d.wasm, nil)
 	if err != nil {
@@ -72,6 +76,9 @@ func (d *dispatchFlags) run(cmd *cobra.Command) error {
 		Name:   strings.TrimSuffix(filepath.Base(d.wasm), ".wasm"),
 		Module: module, Input: input, TimeoutMS: d.timeout.Milliseconds(),
 	})
+	if errors.Is(err, node.ErrBadRequest) {
+		return usageError(err)
+	}
 	if err != nil {
 		return notRunning(err, d.dir)
 	}

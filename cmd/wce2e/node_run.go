@@ -25,7 +25,12 @@ TLS), and on 4001 (TCP and QUIC).`,
 			if cfg.NoBootstrap && len(cfg.Bootstrap) > 0 {
 				return usageError(errors.New("--bootstrap and --no-bootstrap contradict each other"))
 			}
-			log, err := nodeLog(cmd.ErrOrStderr(), level)
+			if err := cfg.Check(); err != nil {
+				return usageError(err)
+			}
+			out := newSteadyWriter(cmd.ErrOrStderr())
+			defer out.Close()
+			log, err := nodeLog(out, level)
 			if err != nil {
 				return err
 			}

@@ -14,9 +14,9 @@ import (
 func newReportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "report BUNDLE",
-		Short: "render a bundle's index.md and report.html again",
-		Long: `Report renders index.md and report.html from the rest of the bundle, and takes
-them up into its SHA256SUMS. It judges nothing: the verdicts are the stored ones.
+		Short: "render a bundle's index.md, report.html and picture again",
+		Long: `Report renders index.md, report.html and screenshots/hold.svg from the rest of
+the bundle, and takes them up into its SHA256SUMS. It judges nothing: the verdicts are the stored ones.
 A bundle of which anything else has changed is refused.
 
 Exit: 0 rendered, 1 refused, 64 not a bundle.`,
@@ -37,13 +37,13 @@ func rerender(dir string) error {
 		return err
 	}
 	// The old renderings are about to go: whether they verify does not matter.
-	b.Problems = b.ProblemsBeside(report.IndexFile, report.HTMLFile)
+	b.Problems = b.ProblemsBeside(report.Files...)
 	if len(b.Problems) > 0 {
 		return &exitError{code: exitFail, err: fmt.Errorf("%s\n%s is refused: it is not what the run left behind", strings.Join(b.Problems, "\n"), dir)}
 	}
-	index, html, err := report.Render(b)
+	files, err := report.Render(b)
 	if err != nil {
 		return err
 	}
-	return evidence.Rerender(dir, map[string][]byte{report.IndexFile: index, report.HTMLFile: html})
+	return evidence.Rerender(dir, files)
 }

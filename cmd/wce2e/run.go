@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/worldcompute/wce2e/e2e"
 	"github.com/worldcompute/wce2e/e2e/lab"
@@ -22,11 +23,10 @@ import (
 )
 
 type runFlags struct {
-	hold         time.Duration
-	keep, json   bool
-	commit, drop bool
-	out          string
-	sshConfig    string
+	hold       time.Duration
+	keep, json bool
+	out, ssh   string
+	commit     bool // the bundle is to be committed
 }
 
 func newRunCmd() *cobra.Command {
@@ -46,44 +46,57 @@ itself fails, say because a host cannot be reached.`,
 	fl.DurationVar(&f.hold, "hold", 0, "how long to hold the relay connection (default: the inventory's run.hold)")
 	fl.BoolVar(&f.keep, "keep", false, "leave the nodes' files on the hosts")
 	fl.BoolVar(&f.json, "json", false, "print the results as JSON")
-	fl.BoolVar(&f.commit, "commit", false, "commit the bundle with git (default for real hosts)")
-	fl.BoolVar(&f.drop, "no-commit", false, "do not commit the bundle")
+	fl.Bool("commit", false, "commit the bundle with git (default for real hosts)")
+	fl.Bool("no-commit", false, "do not commit the bundle")
 	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")
-	fl.StringVarP(&f.sshConfig, "ssh-config", "F", "", "the ssh_config to find hosts in, as ssh -F (default: the user's and the system's)")
-	cmd.MarkFlagsMutuallyExclusive("commit", "no-commit")
+	fl.StringVarP(&f.ssh, "ssh-config", "F", "", "the ssh_config to find hosts in, as ssh -F (default: the user's and the system's)")
 	return cmd
 }
 
-func (f *runFlags) run(cmd *cobra.Command, file string) error {
-	inv, err := f.read(file)
+func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
+	inv, err := f.read(cmd.Flags(), file)
 	if err != nil {
 		return err
 	}
 	ctx := cmd.Context()
+	if f.commit {
+		if err := canCommit(ctx, f.out); err != nil {
+			return err
+		}
+	}
 	talk := newTalk(cmd.ErrOrStderr())
 	builds := &builds{Builder: release.Builder{Log: talk.Step}}
-	src, err := builds.source(ctx)
+	source, err := builds.Source(ctx)
 	if err != nil {
 		return err
 	}
-	dial, facts, closeLab, err := hostsOf(ctx, inv, f.sshConfig, builds, talk)
-	if err != nil {
-		return err
+	reach := remote.Config{SSHConfig: f.ssh}
+	var facts *evidence.LabFacts
+	if inv.Lab != nil {
+		l, err := bringUp(ctx, inv, builds, talk)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, l.Close()) }()
+		reach.SSHConfig, facts = l.SSHConfig, labFacts(inv.Lab)
 	}
-	defer closeLab()
-
 	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
 	if err != nil {
 		return err
 	}
 	talk.Also(bundle.RunLog())
+	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	reach.Log = log
 	results, err := e2e.Run(ctx, e2e.Config{
-		Inventory: inv, Bundle: bundle, Lab: facts, Source: src, Version: version, Keep: f.keep,
-		Dial: dial, Binary: builds.get, Answers: answers,
-		Talk: talk, Log: slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep,
+		// Over SSH, in a lab as elsewhere.
+		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
+			return remote.Dial(ctx, h.SSH, reach)
+		},
+		Binary: builds.get, Answers: answers, Talk: talk, Log: log,
 	})
 	serr := seal(bundle)
-	if serr == nil && f.commits(inv) {
+	if serr == nil && f.commit {
 		serr = commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results)
 	}
 	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, serr))
@@ -95,12 +108,15 @@ func seal(w *evidence.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the bundle back: %w", err)
 	}
-	index, page, err := report.Render(b)
+	files, err := report.Render(b)
 	if err != nil {
 		return fmt.Errorf("render the bundle: %w", err)
 	}
-	err = errors.Join(w.WriteFile(report.IndexFile, index), w.WriteFile(report.HTMLFile, page), w.Seal())
-	leaks, serr := evidence.ScanSecrets(w.Dir())
+	for name, content := range files {
+		err = errors.Join(err, w.WriteFile(name, content))
+	}
+	err = errors.Join(err, w.Seal())
+	leaks, serr := w.ScanSecrets()
 	err = errors.Join(err, serr)
 	for _, leak := range leaks {
 		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
@@ -109,11 +125,18 @@ func seal(w *evidence.Writer) error {
 }
 
 // read parses the inventory and applies the flags to it.
-func (f *runFlags) read(file string) (*inventory.Inventory, error) {
+func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory, error) {
 	inv, err := readInventory(file)
 	if err != nil {
 		return nil, err
 	}
+	yes, _ := flags.GetBool("commit") // the flags are there: we have defined them
+	no, _ := flags.GetBool("no-commit")
+	if yes && no {
+		return nil, usageError(errors.New("--commit and --no-commit: which?"))
+	}
+	// By default the bundle of real hosts, since it cannot be had again.
+	f.commit = !no && (yes || inv.Lab == nil && !flags.Changed("commit"))
 	if f.hold < 0 {
 		return nil, usageError(fmt.Errorf("--hold %v: a hold takes time", f.hold))
 	}
@@ -126,25 +149,6 @@ func (f *runFlags) read(file string) (*inventory.Inventory, error) {
 		}
 	}
 	return inv, nil
-}
-
-// hostsOf builds the inventory's lab, if it has one, and gives the way to reach
-// its hosts: over SSH, in a lab as elsewhere.
-func hostsOf(ctx context.Context, inv *inventory.Inventory, sshConfig string, builds *builds, talk *talk) (
-	dial func(context.Context, inventory.Host) (remote.Remote, error), facts *evidence.LabFacts, closeLab func() error, err error) {
-	cfg := remote.Config{SSHConfig: sshConfig}
-	closeLab = func() error { return nil }
-	if inv.Lab != nil {
-		l, err := bringUp(ctx, inv, builds, talk)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		cfg.SSHConfig, facts, closeLab = l.SSHConfig, labFacts(inv.Lab), l.Close
-	}
-	dial = func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
-		return remote.Dial(ctx, h.SSH, cfg)
-	}
-	return dial, facts, closeLab, nil
 }
 
 // bringUp builds the inventory's lab. Its bystanders run the release build of
@@ -167,12 +171,6 @@ func labFacts(l *inventory.Lab) *evidence.LabFacts {
 		facts.Hosts[h.Name] = h.Network
 	}
 	return facts
-}
-
-// commits tells whether the bundle is to be committed: by default that of real
-// hosts, since it cannot be had again.
-func (f *runFlags) commits(inv *inventory.Inventory) bool {
-	return f.commit || inv.Lab == nil && !f.drop
 }
 
 // finish prints the verdicts and turns them into the exit code. The last line

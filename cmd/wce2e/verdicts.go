@@ -21,11 +21,23 @@ func printVerdicts(w io.Writer, r evidence.Results) error {
 			head = strings.Repeat(" ", len(head))
 		}
 	}
-	fmt.Fprintf(&b, "%-13s %s\n", r.Verdict(), r.Label)
+	fmt.Fprintf(&b, "%-13s %s\n", overall(r), r.Label)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("print verdicts: %w", err)
 	}
 	return nil
+}
+
+// overall is the verdict of the whole as stored, which may be short of that of
+// the claims: those of a run that did not end may all have passed.
+func overall(r evidence.Results) evidence.Verdict {
+	switch r.Overall {
+	case "pass":
+		return r.Verdict()
+	case "fail":
+		return evidence.Fail
+	}
+	return evidence.Inconclusive
 }
 
 // wrap breaks text at spaces into lines of at most width bytes, where its words

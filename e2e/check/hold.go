@@ -3,7 +3,6 @@ package check
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/worldcompute/wce2e/evidence"
@@ -324,23 +323,22 @@ func (k *kept) name() string {
 	if k.own != nil {
 		return k.own.Name + " (a relay of our own)"
 	}
-	if found := k.publicName(); found != "" {
-		return fmt.Sprintf("%s (a public bootstrap relay, from %s)", k.h.peerName(k.opened.Peer), found)
+	if slices.Contains(publicBootstrappers, k.opened.Peer) {
+		return k.h.peerName(k.opened.Peer) + " (a public bootstrap relay)"
 	}
 	return k.h.peerName(k.opened.Peer) + " (a volunteer's relay)"
 }
 
-// publicName is the name under which the donor found the relay in a public list.
-func (k *kept) publicName() string {
-	for _, e := range k.boot.of(wire.ResolveEnded) {
-		for _, a := range e.Addrs {
-			if strings.HasPrefix(e.Addr, "/dnsaddr/") && strings.Contains(a+"/", "/p2p/"+k.opened.Peer+"/") {
-				name, _, _ := strings.Cut(strings.TrimPrefix(e.Addr, "/dnsaddr/"), "/")
-				return name
-			}
-		}
-	}
-	return ""
+// publicBootstrappers are the peers that libp2p's own bootstrap list names
+// (bootstrap.libp2p.io, its va1, and mars.i.ipfs.io). Names do not count: anybody's DNS
+// can hold anybody's relay.
+var publicBootstrappers = []string{
+	"QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+	"QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+	"QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
+	"QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+	"QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+	"12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8",
 }
 
 // tell sums up a hold that was proven.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -163,10 +164,29 @@ func TestAStrangersRelayNeedsCircuitsAtBothEndsOfTheHold(t *testing.T) {
 		{"one that failed", circuitDial(evidence.AfterHold, func(r *wire.DialResult) bool { r.Outcome = wire.Failed; return true }), inconclusive, "made no circuit through it after"},
 		{"one through another relay", circuitDial(evidence.AfterHold, func(r *wire.DialResult) bool { r.Relay = strangerID; return true }), inconclusive, "made no circuit through it after"},
 		{"no submitter", func(s *story) { s.started().Hosts[1].Role = "onlooker" }, inconclusive, "names no submitter who could confirm"},
-		{"the verdict tells a public relay", func(s *story) {
+		{"a name in somebody's DNS makes no public relay", func(s *story) {
 			s.insert(named(evidence.HoldStarted), func() {
-				s.says(4*time.Second, donorName, wire.Event{Kind: wire.ResolveEnded, Addr: "/dnsaddr/bootstrap.libp2p.io", Addrs: []string{relayEnd + "/p2p/" + relayID}})
+				s.says(4*time.Second, donorName, wire.Event{Kind: wire.ResolveEnded, Addr: "/dnsaddr/relay.example.org", Addrs: []string{relayEnd + "/p2p/" + relayID}})
 			})
-		}, pass, "a public bootstrap relay, from bootstrap.libp2p.io"},
+		}, pass, "(a volunteer's relay) over wss"},
 	})
+}
+
+func TestTheVerdictTellsWhoseRelayItWas(t *testing.T) {
+	own := &host{Host: evidence.Host{Name: relayName}}
+	for _, c := range []struct {
+		own  *host
+		peer string
+		want string
+	}{
+		{own, relayID, "relay1 (a relay of our own)"},
+		{nil, "QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt", "(a public bootstrap relay)"},
+		{nil, strangerID, "(a volunteer's relay)"},
+	} {
+		k := &kept{h: newHistory(Input{}), own: c.own}
+		k.opened.Peer = c.peer
+		if got := k.name(); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%s is called %q, want %q", c.peer, got, c.want)
+		}
+	}
 }

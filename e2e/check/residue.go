@@ -14,7 +14,8 @@ const (
 
 // residue judges that the hosts are as they were. What was there before the run
 // is not of this run, but a process left over from an earlier one is nothing to
-// pass on.
+// pass on. Nor are files that the operator asked to keep: nothing went wrong, but
+// it was not shown that the run can clean up after itself.
 func residue(h *history, f *finding) {
 	if len(h.hosts) == 0 {
 		f.lack("The trace names no hosts.")
@@ -112,6 +113,7 @@ func (r *remains) running(what string, before, after []string) {
 // files judges the files that are left. The binary that the run put there may
 // stay, as long as it is what was put there; so may what was there before.
 func (r *remains) files() (cached []string) {
+	kept := 0
 	for _, path := range slices.Sorted(maps.Keys(r.after.Files)) {
 		hash := r.after.Files[path]
 		d, deployed := r.deployment(path)
@@ -123,9 +125,14 @@ func (r *remains) files() (cached []string) {
 			r.f.fail("On %s the cached binary %s is not the one that was put there: its SHA-256 is %s, not %s.", r.host.Name, path, word(short(hash), "not known"), short(d.SHA256))
 		case hash != "" && r.before.Files[path] == hash:
 			// as it was
+		case r.h.started.Keep:
+			kept++
 		default:
 			r.f.fail("On %s a file is left: %s.", r.host.Name, path)
 		}
+	}
+	if kept > 0 {
+		r.f.lack("On %s files of the run are left, kept on request: %d of them.", r.host.Name, kept)
 	}
 	return cached
 }

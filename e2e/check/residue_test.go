@@ -55,6 +55,21 @@ func TestNothingStaysOnTheHostsButTheCachedBinary(t *testing.T) {
 			}
 		}, inconclusive, "was there before this run"},
 		{"a file", after(func(l *evidence.Leftovers) { l.Files["~/.wce2e/runs/r1/identity.key"] = sha("key") }), fail, "a file is left: ~/.wce2e/runs/r1/identity.key"},
+		{"files that the operator asked to keep", func(s *story) {
+			s.started().Keep = true
+			after(func(l *evidence.Leftovers) {
+				l.Files["~/.wce2e/runs/r1/identity.key"], l.Files["~/.wce2e/runs/r1/events.jsonl"] = sha("key"), sha("events")
+			})(s)
+		}, inconclusive, "On relay1 files of the run are left, kept on request: 2 of them."},
+		{"files were to be kept, and a process stayed", func(s *story) {
+			s.started().Keep = true
+			after(func(l *evidence.Leftovers) { l.Processes = []string{"4711 wce2e node run"} })(s)
+		}, fail, "still a process of ours: 4711"},
+		{"files were to be kept, and the binary is another", func(s *story) {
+			s.started().Keep = true
+			after(func(l *evidence.Leftovers) { l.Files[bin] = sha("another") })(s)
+		}, fail, "is not the one that was put there"},
+		{"files were to be kept, and there are none", func(s *story) { s.started().Keep = true }, pass, "only the cached binary"},
 		{"a file that is said to be allowed", after(func(l *evidence.Leftovers) {
 			l.Files["~/.wce2e/miner"] = sha("miner")
 			l.Allowed = append(l.Allowed, "~/.wce2e/miner")

@@ -64,9 +64,13 @@ func (b *Builder) Build(ctx context.Context, goos, goarch string) (path, sum str
 }
 
 func (b *Builder) find(ctx context.Context, p Platform) (path, sum string, err error) {
-	if !b.Fresh && p == Here() {
-		if path, sum, err := Self(); err == nil {
-			return path, sum, nil
+	self, selfSum, notRelease := Self()
+	if notRelease == nil && !b.Fresh {
+		if p == Here() {
+			return self, selfSum, nil
+		}
+		if _, err := sourceOfDist(distBesideUs(), self, selfSum); err == nil {
+			return inDist(distBesideUs(), p, "")
 		}
 	}
 	root, err := Checkout(b.Dir)
@@ -79,6 +83,10 @@ func (b *Builder) find(ctx context.Context, p Platform) (path, sum string, err e
 	}
 	if err != nil {
 		return "", "", err
+	}
+	if notRelease == nil && !b.Fresh && !b.rebuilds(ctx, root, selfSum) {
+		// All hosts of a run get builds of one source.
+		return "", "", fmt.Errorf("this binary was not built from %s: run one that was (make build), or put what make dist makes beside it", root)
 	}
 	tree, err := digestTree(ctx, root)
 	if err != nil {

@@ -62,9 +62,9 @@ func isCheckout(dir string) bool {
 
 // Source tells which source tree Build's builds come from: its commit, its
 // digest, and the Go that builds it. Without git, or where the checkout is not a
-// repository of its own, the commit is empty and nothing is dirty. A release
-// build without a checkout knows what the distribution says that it lies in; one
-// that lies in none knows only its Go.
+// repository of its own, the commit is empty and nothing is dirty. A running
+// release build knows what the distribution that it lies in says, or the
+// checkout from which the same bytes can be built again; else only its Go.
 func (b *Builder) Source(ctx context.Context) (evidence.Source, error) {
 	path, sum, notRelease := Self()
 	if notRelease == nil {
@@ -73,7 +73,7 @@ func (b *Builder) Source(ctx context.Context) (evidence.Source, error) {
 		}
 	}
 	root, err := Checkout(b.Dir)
-	if errors.Is(err, ErrNoCheckout) && notRelease == nil {
+	if notRelease == nil && (err != nil || !b.rebuilds(ctx, root, sum)) {
 		return evidence.Source{Go: runtime.Version()}, nil
 	}
 	if err != nil {
@@ -83,12 +83,18 @@ func (b *Builder) Source(ctx context.Context) (evidence.Source, error) {
 	if err != nil {
 		return evidence.Source{}, err
 	}
-	if notRelease == nil { // it was built already
-		src.Go = runtime.Version()
-		return src, nil
-	}
 	src.Go, err = goVersion(ctx, root, b.Toolchain)
 	return src, err
+}
+
+// rebuilds tells whether the checkout gives the running release build again.
+func (b *Builder) rebuilds(ctx context.Context, root, sum string) bool {
+	tree, err := digestTree(ctx, root)
+	if err != nil {
+		return false
+	}
+	_, again, err := b.cached(ctx, Here(), root, tree)
+	return err == nil && again == sum
 }
 
 // sourceAt tells about a checkout, but not about Go.

@@ -24,6 +24,11 @@ func newLocal() (*local, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the home directory of this machine: %w", err)
 	}
+	// As SFTP's realpath does for other machines: a path of the home is compared
+	// with those of running programs, which are resolved.
+	if home, err = filepath.EvalSymlinks(home); err != nil {
+		return nil, fmt.Errorf("find the home directory of this machine: %w", err)
+	}
 	return &local{home: home}, nil
 }
 

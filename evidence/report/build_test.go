@@ -90,7 +90,7 @@ func (h *history) start() {
 			{Name: "tensor02", Role: "donor", Network: "campus", ExpectBlocked: []string{"inbound", "udp"}},
 			{Name: "laptop", Role: "submitter", Network: "house"}, {Name: "relay1", Role: "relay", Network: "core"}, {Name: "relay2", Role: "relay", Network: "core"},
 		},
-		Source: evidence.Source{Commit: "0123456789abcdef", Tree: "fedc", Dirty: true, Go: "go1.26.0"}, Binary: "ab12cd34ef567890",
+		Source: evidence.Source{Commit: "0123456789abcdef", Tree: "fedc", Dirty: true, Go: "go1.26.0"},
 	})
 	h.add(0.4, "", evidence.LabUp, evidence.LabFacts{
 		Networks: map[string]string{"campus": "institutional", "house": "home", "core": "open"},

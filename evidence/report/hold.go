@@ -14,6 +14,7 @@ import (
 type holdChart struct {
 	Missing string // why there is nothing to draw; then the rest is empty
 	Caption string
+	Page    string // where the links lead; empty: they stay on the page
 	Stats   []fact
 	Width   float64
 	Height  float64

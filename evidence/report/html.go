@@ -39,3 +39,26 @@ func renderHTML(p page) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// renderHold draws the hold as a file of its own, whose links lead to the page.
+func renderHold(p page) ([]byte, error) {
+	c := p.Hold
+	c.Page = "../" + HTMLFile
+	if c.Missing != "" {
+		c.Width, c.Height = 1120, 60
+	}
+	var b bytes.Buffer
+	if err := htmlTemplate.ExecuteTemplate(&b, "hold.svg", c); err != nil {
+		return nil, err
+	}
+	return bytes.Map(xmlChar, b.Bytes()), nil
+}
+
+// xmlChar drops what XML, other than HTML, has no way to write.
+func xmlChar(c rune) rune {
+	switch {
+	case c < ' ' && c != '\t' && c != '\n' && c != '\r', c == 0xFFFE, c == 0xFFFF:
+		return -1
+	}
+	return c
+}

@@ -24,7 +24,7 @@ func renderIndex(p page) []byte {
 	indexDials(&b, p.Dials)
 	indexHosts(&b, p.Hosts)
 	indexEnv(&b, p.Env)
-	b.WriteString("\n[report.html](report.html) shows the timelines; [trace.jsonl](trace.jsonl) has every observation; `wce2e verify` checks them.\n")
+	b.WriteString("\n[report.html](report.html) shows the timelines; [trace.jsonl](trace.jsonl) has every observation; `wce2e check` judges it anew.\n")
 	return []byte(b.String())
 }
 
@@ -63,7 +63,7 @@ func indexHold(b *strings.Builder, h holdChart) {
 		b.WriteString(h.Missing + "\n")
 		return
 	}
-	b.WriteString(md(h.Caption) + "\n\n")
+	fmt.Fprintf(b, "%s\n\n![Round trips during the hold](%s)\n\n", md(h.Caption), HoldFile)
 	for _, f := range h.Stats {
 		fmt.Fprintf(b, "- %s: %s\n", f.Name, md(f.Value))
 	}

@@ -1,9 +1,13 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,11 +22,75 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func render(t *testing.T, b *evidence.Bundle) (index, html string) {
 	t.Helper()
-	i, h, err := Render(b)
+	files, err := Render(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(i), string(h)
+	for _, name := range Files {
+		if len(files[name]) == 0 {
+			t.Errorf("%s is empty", name)
+		}
+	}
+	return string(files[IndexFile]), string(files[HTMLFile])
+}
+
+// picture gives the words of the hold's picture, which must be XML.
+func picture(t *testing.T, b *evidence.Bundle) (svg, words string) {
+	t.Helper()
+	files, err := Render(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	dec := xml.NewDecoder(bytes.NewReader(files[HoldFile]))
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return string(files[HoldFile]), text.String()
+		}
+		if err != nil {
+			t.Fatalf("%s is no XML: %v\n%s", HoldFile, err, files[HoldFile])
+		}
+		if chars, ok := token.(xml.CharData); ok {
+			text.Write(chars)
+		}
+	}
+}
+
+func TestThePictureOfTheHoldStandsByItself(t *testing.T) {
+	svg, words := picture(t, sample(t))
+	for what, want := range map[string]string{
+		"its namespace":                  `<svg xmlns="http://www.w3.org/2000/svg"`,
+		"a round trip on the held one":   `<circle class="ok"`,
+		"a round trip without an answer": `<circle class="failed"`,
+		"a link to the page":             `href="../report.html#e`,
+		"its colors":                     `--pass:`,
+	} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("%s is not shown: no %q", what, want)
+		}
+	}
+	for _, want := range []string{"kill relay1", "hold starts", "tensor02 holds connection c1"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if _, words := picture(t, &evidence.Bundle{}); !strings.Contains(words, "No hold took place.") {
+		t.Errorf("the picture of no hold says %q", words)
+	}
+}
+
+func TestThePictureStaysXMLWhateverABundleSays(t *testing.T) {
+	b := sample(t)
+	for i := range b.Events {
+		if b.Events[i].Name == evidence.HoldEnded {
+			b.Events[i].Data = json.RawMessage(`{"cut":"\u0001\ufffe\u001b[0m </text><script>x</script> & ]]> \"'"}`)
+		}
+	}
+	svg, words := picture(t, b)
+	if strings.Contains(svg, "<script") || !strings.Contains(words, "</text><script>x</script>") {
+		t.Errorf("the picture took markup from the bundle: %s", words)
+	}
 }
 
 func TestTheIndexOfARunIsAsItWasReviewed(t *testing.T) {

@@ -267,7 +267,6 @@ func (s *story) environment() []fact {
 	put("commit", words(src.Commit, map[bool]string{true: "(with changes)"}[src.Dirty]))
 	put("source tree, SHA-256", src.Tree)
 	put("toolchain", src.Go)
-	put("binary, SHA-256", s.started.Binary)
 	if s.lab != nil {
 		put("latency of a link, one way", s.lab.Latency.String())
 	}

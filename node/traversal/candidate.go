@@ -3,6 +3,7 @@ package traversal
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,6 +25,14 @@ const (
 	wokenAfter = 2 * time.Second
 	// steadyAfter is how long a connection lives that forgives earlier failures.
 	steadyAfter = 30 * time.Second
+	// partedBackoff is the shortest wait before a peer is dialled again that let go
+	// of us and that we do not need: public bootstrappers trim whom they have no
+	// use for, and would have to do it again and again.
+	partedBackoff = time.Minute
+	// forgetAfter is how long a peer may be unreachable that no list names any more.
+	forgetAfter = 24 * time.Hour
+	// maxAddrs bounds the addresses of one candidate.
+	maxAddrs = 16
 )
 
 // hopSupport is what we know of a peer's being a relay.
@@ -41,69 +50,153 @@ type candidate struct {
 	id     peer.ID
 
 	// guarded by keeper.mu
-	addrs     []ma.Multiaddr // as configured or resolved, without /p2p
-	fresh     bool           // addrs has grown since the last dial
+	addrs     []ma.Multiaddr  // as configured or resolved, without /p2p; the configured first, then the longest unheard of
+	fixed     int             // how many of addrs are configured
+	lists     map[string]bool // which name it now, configured or the name that was resolved
+	fresh     bool            // addrs has grown since the last dial
 	hop       hopSupport
+	hopUntil  time.Time // when a hopNo that was only inferred ends; zero: never
+	relayed   bool      // it has said once that it relays
 	notBefore time.Time // of the next request for a reservation
+	reached   time.Time // when it was last connected; at first, when it was added
 
 	// used by tend only
 	failures int // of connecting, in a row
+	partings int // connections in a row that ended, although not early, before idleBackoff
 	refusals int // of a reservation, in a row
 }
 
 // tend keeps the candidate connected until ctx ends, and uses it as a relay
-// whenever one is lacking.
+// whenever one is lacking. It ends, too, when the candidate is forgotten.
 func (c *candidate) tend(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := c.connect(ctx)
 		if err != nil {
-			c.rest(ctx)
+			if c.forget() {
+				return
+			}
+			c.rest(ctx, rest{failures: c.failures})
+			c.failures++
 			continue
 		}
 		began := time.Now()
 		c.attend(ctx, conn)
-		if time.Since(began) > steadyAfter {
-			c.failures = 0
-		} else {
-			c.rest(ctx)
-		}
+		c.rest(ctx, c.parted(time.Since(began)))
 	}
 }
 
-// rest waits before the next try, longer each time. It ends early when a
-// reservation has been lost since the last try, or when the candidate has got
-// new addresses.
-func (c *candidate) rest(ctx context.Context) {
-	began, failures, luck := time.Now(), c.failures, jitter()
+// parted tells how to rest after a connection that lived for so long.
+func (c *candidate) parted(lived time.Duration) rest {
+	c.keeper.mu.Lock()
+	c.reached = time.Now()
+	c.keeper.mu.Unlock()
+	if lived > idleBackoff {
+		c.partings = 0
+	}
+	r := rest{failures: c.failures, parted: true, partings: c.partings, steady: lived > steadyAfter}
+	c.partings++
 	c.failures++
+	if r.steady {
+		c.failures = 0
+	}
+	return r
+}
+
+// rest is why we wait before a peer is dialled again.
+type rest struct {
+	failures int  // before
+	parted   bool // it was connected
+	partings int  // before
+	steady   bool // the connection lived for steadyAfter
+}
+
+// rest waits before the next try, longer each time. It ends early when a
+// reservation has been lost since the last try, when the candidate has got new
+// addresses, or when another connection to it stands.
+func (c *candidate) rest(ctx context.Context, why rest) {
+	began, luck := time.Now(), jitter()
 	for ctx.Err() == nil {
 		change := c.keeper.change()
-		left := c.pauseFor(failures, luck, began) - time.Since(began)
-		if left <= 0 || c.hasFreshAddrs() {
+		left := c.pauseFor(why, luck, began) - time.Since(began)
+		if left <= 0 || c.hasFreshAddrs() || why.parted && c.existing() != nil {
 			return
 		}
 		await(ctx, change, left)
 	}
 }
 
-// pauseFor is how long the rest is that began after so many failures, as things
-// stand now.
-func (c *candidate) pauseFor(failures int, luck float64, began time.Time) time.Duration {
+// pauseFor is how long the rest is that began for a reason, as things stand now.
+func (c *candidate) pauseFor(why rest, luck float64, began time.Time) time.Duration {
 	lacking, lost := c.keeper.need()
-	if !lacking {
-		return backoff(failures, idleBackoff, luck)
+	switch useful := c.mayRelay(); {
+	case why.parted && !(lacking && useful):
+		d := min(partedBackoff<<min(why.partings, 8), idleBackoff)
+		return max(time.Duration(float64(d)*luck), backoff(why.failures, idleBackoff, luck))
+	case !lacking:
+		return backoff(why.failures, idleBackoff, luck)
+	case why.steady:
+		return 0
 	}
-	d := backoff(failures, maxBackoff, luck)
+	d := backoff(why.failures, maxBackoff, luck)
 	if lost.After(began) {
 		d = min(d, wokenAfter)
 	}
 	return d
 }
 
+// mayRelay tells whether a reservation may be had of the peer. A relay that is
+// shut down in order says first that it relays no more, and comes back as one.
+func (c *candidate) mayRelay() bool {
+	c.keeper.mu.Lock()
+	defer c.keeper.mu.Unlock()
+	return c.hop != hopNo || c.relayed
+}
+
 func (c *candidate) hasFreshAddrs() bool {
 	c.keeper.mu.Lock()
 	defer c.keeper.mu.Unlock()
 	return c.fresh
+}
+
+// forget takes the candidate out of the keeper when no list names it and it has
+// long been out of reach, and tells whether it did.
+func (c *candidate) forget() bool {
+	k := c.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(c.lists) > 0 || k.held[c.id] != nil || time.Since(c.reached) < forgetAfter {
+		return false
+	}
+	delete(k.candidates, c.id)
+	k.Host.ConnManager().Unprotect(c.id, protectTag)
+	return true
+}
+
+// listed notes that a list names the candidate with these addresses. Where they
+// become too many, the one that is longest unheard of goes; configured ones stay.
+func (c *candidate) listed(list string, addrs []ma.Multiaddr) {
+	c.lists[list] = true
+	for _, a := range addrs {
+		at := slices.IndexFunc(c.addrs, a.Equal)
+		switch {
+		case at >= 0 && at < c.fixed:
+			continue
+		case at >= 0:
+			c.addrs = slices.Delete(c.addrs, at, at+1)
+		case len(c.addrs) < maxAddrs:
+			c.fresh = true
+		case c.fixed < len(c.addrs):
+			c.addrs, c.fresh = slices.Delete(c.addrs, c.fixed, c.fixed+1), true
+		default:
+			continue // all are configured, and as many as we dial
+		}
+		if list == configured {
+			c.addrs = slices.Insert(c.addrs, c.fixed, a)
+			c.fixed++
+		} else {
+			c.addrs = append(c.addrs, a)
+		}
+	}
 }
 
 // backoff is 1 s, 2 s, 4 s ... up to most, times luck.
@@ -138,14 +231,13 @@ func (c *candidate) attend(ctx context.Context, conn network.Conn) {
 // learnHop takes over what the library remembers of the peer: a relay that we
 // were connected to before may be asked at once. Otherwise identify will tell.
 func (c *candidate) learnHop() {
-	known, err := c.keeper.Host.Peerstore().SupportsProtocols(c.id, proto.ProtoIDv2Hop)
-	if err != nil || len(known) == 0 {
+	if !c.keeper.says(c.id, proto.ProtoIDv2Hop) {
 		return
 	}
 	c.keeper.mu.Lock()
 	defer c.keeper.mu.Unlock()
 	if c.hop == hopUnknown {
-		c.hop = hopYes
+		c.hop, c.relayed = hopYes, true
 	}
 }
 
@@ -163,7 +255,13 @@ func (c *candidate) mayAsk(patience time.Time) (time.Duration, bool) {
 	}
 	switch c.hop {
 	case hopNo:
-		return idleBackoff, false
+		if c.hopUntil.IsZero() {
+			return idleBackoff, false
+		}
+		if d := time.Until(c.hopUntil); d > 0 {
+			return d, false
+		}
+		c.hop, c.hopUntil = hopUnknown, time.Time{}
 	case hopUnknown:
 		if d := time.Until(patience); d > 0 {
 			return d, false

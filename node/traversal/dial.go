@@ -69,7 +69,7 @@ func (c *candidate) existing() network.Conn {
 func (c *candidate) takeAddrs() []ma.Multiaddr {
 	c.keeper.mu.Lock()
 	defer c.keeper.mu.Unlock()
-	c.fresh, c.hop = false, hopUnknown
+	c.fresh, c.hop, c.hopUntil = false, hopUnknown, time.Time{}
 	return slices.Clone(c.addrs)
 }
 

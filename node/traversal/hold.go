@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/netcheck"
@@ -43,11 +44,12 @@ type holding struct {
 	rtt         time.Duration
 	silent      bool // the last ping was not answered
 	failing     bool // the last renewal failed
+	leaving     bool // it is being given up as one too many
 }
 
 // sound tells whether nothing speaks against the reservation. A doubtful one is
 // kept, and another relay asked meanwhile.
-func (h *holding) sound() bool { return !h.silent && !h.failing }
+func (h *holding) sound() bool { return !h.silent && !h.failing && !h.leaving }
 
 // claim asks for the turn to ask a relay for a reservation: it is given when
 // fewer stand, or are being asked for, than wanted.
@@ -84,20 +86,18 @@ func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan 
 // denied gives the turn back and notes why there is no reservation.
 func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
 	k := c.keeper
-	wait := backoff(c.refusals, maxBackoff, jitter())
-	if refused(err) {
-		wait = max(wait, refusedBackoff)
-	}
+	wait := max(backoff(c.refusals, maxBackoff, jitter()), refusalPause(err))
 	c.refusals++
+	noRelay := k.noHop(c.id, err)
 	k.mu.Lock()
 	delete(k.asking, c.id)
 	c.notBefore = time.Now().Add(wait)
-	if unsupported(err) {
-		c.hop = hopNo
+	if noRelay {
+		c.hop, c.hopUntil = hopNo, time.Now().Add(idleBackoff)
 	}
 	k.tellLocked()
 	k.mu.Unlock()
-	if unsupported(err) {
+	if noRelay {
 		k.log().Info("peer is no relay", "peer", c.id.String())
 		return
 	}
@@ -118,7 +118,7 @@ func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation) *holding 
 	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
 	k.mu.Lock()
 	delete(k.asking, c.id)
-	k.held[c.id] = h
+	k.held[c.id], c.relayed = h, true
 	k.tellLocked()
 	k.mu.Unlock()
 	k.tellChanged()
@@ -184,7 +184,8 @@ func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 
 // ping watches the path.
 func (h *holding) ping(ctx context.Context) error {
-	p := pinger{conn: h.conn, report: h.pinged}
+	id := h.conn.RemotePeer()
+	p := pinger{conn: h.conn, report: h.pinged, speaks: func() bool { return h.keeper.says(id, ping.ID) }}
 	return p.run(ctx)
 }
 
@@ -195,11 +196,12 @@ func (h *holding) pinged(rtt time.Duration, err error) {
 	if err != nil {
 		e.Outcome, e.Err = wire.Failed, err.Error()
 	}
+	silent := err != nil && !answered(h.conn, err)
 	k.mu.Lock()
 	if err == nil {
 		h.rtt = rtt
 	}
-	h.doubtLocked(&h.silent, err != nil)
+	h.doubtLocked(&h.silent, silent)
 	k.mu.Unlock()
 	k.record(e)
 }
@@ -237,14 +239,15 @@ func (h *holding) relays(ctx context.Context) error {
 // asking again mends it, and costs less than a byte per second.
 const renewEvery = 10 * time.Minute
 
-// renew asks again at half of the lifetime, and then until it is over. It ends
-// with an error when the reservation does.
+// renew asks again at about half of the lifetime, and then until it is over. It
+// ends with an error when the reservation does.
 func (h *holding) renew(ctx context.Context) error {
+	var err error // of the last renewal
 	for failures := 0; ; {
 		left := h.lifetimeLeft()
-		wait := min(left/2, cmp.Or(h.keeper.renewEvery, renewEvery))
+		wait := time.Duration(float64(min(left/2, cmp.Or(h.keeper.renewEvery, renewEvery))) * jitter())
 		if failures > 0 {
-			wait = min(backoff(failures, maxBackoff, jitter()), left)
+			wait = min(max(backoff(failures, maxBackoff, jitter()), refusalPause(err)), left)
 		}
 		if !pause(ctx, wait) {
 			return nil
@@ -252,12 +255,14 @@ func (h *holding) renew(ctx context.Context) error {
 		if h.surplus() {
 			return errSurplus
 		}
-		err := h.renewOnce(ctx)
+		err = h.renewOnce(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			failures = 0
+		case h.keeper.noHop(h.conn.RemotePeer(), err):
+			return fmt.Errorf("%w: %w", errNoRelay, err)
 		case h.lifetimeLeft() <= 0:
 			return fmt.Errorf("%w: %w", errExpired, err)
 		default:
@@ -273,6 +278,8 @@ func (h *holding) lifetimeLeft() time.Duration {
 	return time.Until(h.reservation.granted.Add(h.reservation.TTL))
 }
 
+// surplus tells whether the reservation is one too many. It is counted out in
+// the same moment, so that two of them do not each give way to the other.
 func (h *holding) surplus() bool {
 	h.keeper.mu.Lock()
 	defer h.keeper.mu.Unlock()
@@ -280,7 +287,8 @@ func (h *holding) surplus() bool {
 	if h.sound() {
 		others--
 	}
-	return others >= h.keeper.want()
+	h.leaving = others >= h.keeper.want()
+	return h.leaving
 }
 
 func (h *holding) renewOnce(ctx context.Context) error {

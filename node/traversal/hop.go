@@ -25,7 +25,7 @@ const (
 
 // reservation is what a relay granted.
 type reservation struct {
-	Expires time.Time      // by the relay's clock
+	Expires time.Time      // by the relay's clock; by ours when beyond latestExpire
 	granted time.Time      // by ours
 	TTL     time.Duration  // from granted
 	Addrs   []ma.Multiaddr // of the relay, as it says
@@ -106,6 +106,9 @@ func readGrant(answer *pb.HopMessage, conn ends) (reservation, error) {
 		Data:    answer.GetLimit().GetData(),
 	}
 	r.TTL = lifetime(time.Until(r.Expires))
+	if grant.GetExpire() > latestExpire {
+		r.Expires = r.granted.Add(r.TTL).Truncate(time.Second).UTC()
+	}
 	for _, b := range grant.GetAddrs() {
 		if a, err := ma.NewMultiaddrBytes(b); err == nil {
 			r.Addrs = append(r.Addrs, a)
@@ -126,6 +129,11 @@ const (
 	longestTTL  = 24 * time.Hour
 	assumedTTL  = 20 * time.Minute
 )
+
+// latestExpire is the last second that RFC 3339, and so JSON, can write: the end
+// of the year 9999. Relays that count milliseconds are far beyond. What is merely
+// wrong is kept, since the voucher and the relay's own records say the same.
+const latestExpire = 253402300799
 
 func lifetime(left time.Duration) time.Duration {
 	if left < shortestTTL || left > longestTTL {
@@ -158,6 +166,21 @@ func checkVoucher(envelope []byte, relay, self peer.ID) error {
 		return fmt.Errorf("voucher: is for %s, not for us", voucher.Peer)
 	}
 	return nil
+}
+
+// refusalPause is the shortest wait before a relay is asked again that said no
+// itself; 0 when it did not. Who is not welcome, or is not understood, will be
+// neither in a minute.
+func refusalPause(err error) time.Duration {
+	var re *client.ReservationError
+	if !errors.As(err, &re) {
+		return 0
+	}
+	switch re.Status {
+	case pb.Status_PERMISSION_DENIED, pb.Status_MALFORMED_MESSAGE, pb.Status_UNEXPECTED_MESSAGE:
+		return idleBackoff
+	}
+	return refusedBackoff
 }
 
 // refused tells whether the relay itself said no, as opposed to the network.

@@ -50,6 +50,12 @@ func answering(h host.Host, make func(donor peer.ID) *pb.HopMessage) {
 	})
 }
 
+// granted is a relay's word that it grants a reservation.
+func granted(left time.Duration) *pb.HopMessage {
+	return &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(),
+		Reservation: &pb.Reservation{Expire: protobuf.Uint64(uint64(time.Now().Add(left).Unix()))}}
+}
+
 func TestRelaysAnswersAreChecked(t *testing.T) {
 	t.Parallel()
 	server, donor := newHost(t, loopback), newHost(t)
@@ -98,6 +104,28 @@ func TestRelaysAnswersAreChecked(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.err) || netcheck.Classify(err) != c.fails {
 			t.Errorf("%s: %v (%s)", name, err, netcheck.Classify(err))
 		}
+	}
+}
+
+func TestExpiryThatCannotBeWrittenDownIsReplaced(t *testing.T) {
+	t.Parallel()
+	for name, expire := range map[string]uint64{
+		"milliseconds":       uint64(time.Now().Add(time.Hour).UnixMilli()),
+		"the year 10000":     latestExpire + 1,
+		"no number of ours":  1 << 63,
+		"the largest number": 1<<64 - 1,
+	} {
+		r, err := readGrant(&pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(),
+			Reservation: &pb.Reservation{Expire: &expire}}, fixedEnds{"relay"})
+		if err != nil || r.TTL != assumedTTL || (time.Until(r.Expires)-assumedTTL).Abs() > 2*time.Second {
+			t.Errorf("%s: %s, %v", name, r.Expires, err)
+		}
+	}
+	wrong := uint64(time.Now().Add(-48 * time.Hour).Unix())
+	r, err := readGrant(&pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(),
+		Reservation: &pb.Reservation{Expire: &wrong}}, fixedEnds{"relay"})
+	if err != nil || r.TTL != assumedTTL || r.Expires.Unix() != int64(wrong) {
+		t.Errorf("an expiry by a wrong clock, as the voucher has it: %s, %v", r.Expires, err)
 	}
 }
 
@@ -161,8 +189,12 @@ func FuzzGrant(f *testing.F) {
 		if protobuf.Unmarshal(b, &m) != nil {
 			return
 		}
-		if r, err := readGrant(&m, fixedEnds{relay}); err == nil && (r.TTL < shortestTTL || r.TTL > longestTTL) {
+		r, err := readGrant(&m, fixedEnds{relay})
+		if err == nil && (r.TTL < shortestTTL || r.TTL > longestTTL) {
 			t.Errorf("a lifetime of %s was believed", r.TTL)
+		}
+		if _, err := r.Expires.MarshalJSON(); err != nil {
+			t.Errorf("it expires at a time that cannot be written down: %v", err)
 		}
 	})
 }

@@ -97,36 +97,59 @@ func (k *Keeper) reset() {
 	k.changed = make(chan struct{})
 }
 
-// add makes a candidate of a peer, or adds addresses to the one it is.
+// configured is the list of the raw addresses of Bootstrap. Every name in it is
+// a list of its own.
+const configured = ""
+
+// maxCandidates bounds how many peers names can make us keep: those that are
+// configured by address are not refused.
+const maxCandidates = 256
+
+// add makes a candidate of a peer that is configured, or adds addresses to the
+// one it is.
 func (k *Keeper) add(ctx context.Context, id peer.ID, addrs ...ma.Multiaddr) {
+	k.enlist(ctx, configured, id, addrs...)
+}
+
+// enlist is add for any list. It tells whether there was room.
+func (k *Keeper) enlist(ctx context.Context, list string, id peer.ID, addrs ...ma.Multiaddr) bool {
 	if id == k.Host.ID() {
-		return
+		return true
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, known := k.candidates[id]
 	if !known {
-		c = &candidate{keeper: k, id: id}
+		if list != configured && len(k.candidates) >= maxCandidates {
+			return false
+		}
+		c = &candidate{keeper: k, id: id, lists: map[string]bool{}, reached: time.Now()}
 		k.candidates[id] = c
 	}
-	for _, a := range addrs {
-		if !ma.Contains(c.addrs, a) {
-			c.addrs = append(c.addrs, a)
-			c.fresh = true
-		}
-	}
+	c.listed(list, addrs)
 	k.tellLocked()
 	if !known && ctx.Err() == nil {
 		k.tending.Go(func() { c.tend(ctx) })
+	}
+	return true
+}
+
+// unlist takes those out of a list that it has ceased to name.
+func (k *Keeper) unlist(list string, named map[peer.ID]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, c := range k.candidates {
+		if !named[id] {
+			delete(c.lists, list)
+		}
 	}
 }
 
 // followName keeps a name's peers in the list: asked at once, again after a
 // failure, and now and then, since relays move.
 func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
-	found := func(id peer.ID, a ma.Multiaddr) { k.add(ctx, id, a) }
 	for failures := 0; ctx.Err() == nil; {
-		if err := k.expand(ctx, name, found); err != nil {
+		if err := k.askName(ctx, name); err != nil {
 			failures++
 		} else {
 			failures = 0
@@ -135,23 +158,56 @@ func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
 	}
 }
 
+// askName brings a name's peers up to date. A name that does not answer takes
+// nobody out of the list.
+func (k *Keeper) askName(ctx context.Context, name ma.Multiaddr) error {
+	var mu sync.Mutex // guards the two below
+	named, refused := map[peer.ID]bool{}, 0
+	err := k.expand(ctx, name, func(id peer.ID, a ma.Multiaddr) {
+		room := k.enlist(ctx, name.String(), id, a)
+		mu.Lock()
+		defer mu.Unlock()
+		named[id] = true
+		if !room {
+			refused++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	k.unlist(name.String(), named)
+	if refused > 0 {
+		k.log().Warn("too many bootstrap peers", "addr", name.String(), "left_out", refused, "most", maxCandidates)
+	}
+	return nil
+}
+
 // restName waits before a name is asked again.
 func (k *Keeper) restName(ctx context.Context, failures int) {
 	began, luck := time.Now(), jitter()
 	for ctx.Err() == nil {
 		change := k.change()
-		wait := resolveAgain
-		if failures > 0 {
-			wait = backoff(failures-1, maxBackoff, luck)
-		} else if lacking, _ := k.need(); lacking {
-			wait = maxBackoff
-		}
-		left := wait - time.Since(began)
+		left := k.nameAgain(failures, luck) - time.Since(began)
 		if left <= 0 {
 			return
 		}
 		await(ctx, change, left)
 	}
+}
+
+// nameAgain is how long after the last answer, or after so many failures, a
+// name is asked again, as things stand now.
+func (k *Keeper) nameAgain(failures int, luck float64) time.Duration {
+	lacking, _ := k.need()
+	switch {
+	case failures > 0 && lacking:
+		return backoff(failures-1, maxBackoff, luck)
+	case failures > 0:
+		return time.Duration(float64(idleBackoff) * luck)
+	case lacking:
+		return maxBackoff
+	}
+	return resolveAgain
 }
 
 // CircuitAddrs are the addresses under which the standing reservations make us

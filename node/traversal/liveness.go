@@ -2,6 +2,7 @@ package traversal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,43 +27,53 @@ const (
 	pingStreamAge = 20 * time.Second
 )
 
-// errDead is a path on which nothing came back for deadAfter.
-var errDead = errors.New("no answer to pings")
+var (
+	// errDead is a path on which nothing came back for deadAfter.
+	errDead = errors.New("no answer to pings")
+	// errNoPing is a relay that does not speak ping. That is an answer, and no
+	// reason to leave it: the muxer's keepalive watches the path then.
+	errNoPing = errors.New("the relay speaks no ping, the muxer's keepalive must do")
+	errWrong  = errors.New("the answer is not what was sent")
+)
 
 // pinger proves, again and again, that a connection still carries data.
 type pinger struct {
 	conn   network.Conn
 	every  time.Duration // between the starts of two pings; 0 means pingEvery
+	dead   time.Duration // of silence ends it; 0 means deadAfter
 	report func(rtt time.Duration, err error)
+	speaks func() bool // whether the peer says that it answers pings
 
 	stream negotiated // nil Stream: none is open
 	opened time.Time
 }
 
-// run pings until ctx ends (nil) or the path is dead (an error). Every ping is
-// reported, a failed one too.
+// run pings until ctx ends (nil), the path is dead (an error), or the peer turns
+// out not to speak ping (nil, once that is reported). Every ping is reported, a
+// failed one too. Only silence counts against the path: who says no is there.
 func (p *pinger) run(ctx context.Context) error {
 	defer p.end()
-	every := p.every
-	if every == 0 {
-		every = pingEvery
-	}
+	every, dead := cmp.Or(p.every, pingEvery), cmp.Or(p.dead, deadAfter)
 	alive := time.Now()
 	for {
 		began := time.Now()
-		rtt, err := p.ping(ctx, patience(time.Since(alive)))
+		rtt, err := p.ping(ctx, patience(dead-time.Since(alive)))
 		if ctx.Err() != nil {
 			return nil
 		}
+		if unsupported(err) && !p.speaks() {
+			p.report(0, fmt.Errorf("%w: %w", errNoPing, err))
+			return nil
+		}
 		p.report(rtt, err)
-		if err == nil {
+		if err == nil || answered(p.conn, err) {
 			alive = time.Now()
 			if !pause(ctx, every-time.Since(began)) {
 				return nil
 			}
 			continue
 		}
-		if silence := time.Since(alive); silence >= deadAfter-time.Second {
+		if silence := time.Since(alive); silence >= dead-time.Second {
 			return fmt.Errorf("%w for %s: %w", errDead, silence.Round(time.Second/10), err)
 		}
 		// A failure that came quickly must not become a loop that spins.
@@ -73,9 +84,20 @@ func (p *pinger) run(ctx context.Context) error {
 }
 
 // patience is how long the next ping may take, so that a silent path is given
-// up after deadAfter.
-func patience(silence time.Duration) time.Duration {
-	return min(pingTimeout, max(time.Second, deadAfter-silence))
+// up in time.
+func patience(left time.Duration) time.Duration {
+	return min(pingTimeout, max(time.Second, left))
+}
+
+// answered tells whether a ping failed otherwise than by silence: the far side
+// ended the stream, or answered nonsense, or our own limits left no room for it.
+func answered(conn network.Conn, err error) bool {
+	if conn.IsClosed() {
+		return false
+	}
+	var reset *network.StreamError
+	return errors.As(err, &reset) && reset.Remote || errors.Is(err, io.EOF) || errors.Is(err, errWrong) ||
+		unsupported(err) || errors.Is(err, network.ErrResourceLimitExceeded)
 }
 
 // ping is one round trip. A stream that the far side has ended since the last
@@ -126,7 +148,7 @@ func (p *pinger) roundTrip(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if !bytes.Equal(out, in) {
-		return 0, errors.New("the answer is not what was sent")
+		return 0, errWrong
 	}
 	return time.Since(began), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -71,10 +72,29 @@ func (k *Keeper) heard(e any) {
 func (k *Keeper) setHop(id peer.ID, to hopSupport) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if c, ok := k.candidates[id]; ok && c.hop != to {
+	c, ok := k.candidates[id]
+	if !ok {
+		return
+	}
+	c.hopUntil = time.Time{} // the peer's own word stands until it says otherwise
+	c.relayed = c.relayed || to == hopYes
+	if c.hop != to {
 		c.hop = to
 		k.tellLocked()
 	}
+}
+
+// noHop tells whether a request for a reservation failed because the peer is no
+// relay. One that is overloaded, or just starting, cuts a stream off in the same
+// way, while it goes on saying that it relays.
+func (k *Keeper) noHop(id peer.ID, err error) bool {
+	return unsupported(err) && !k.says(id, proto.ProtoIDv2Hop)
+}
+
+// says tells whether the peer speaks a protocol by its own word (identify).
+func (k *Keeper) says(id peer.ID, p protocol.ID) bool {
+	known, err := k.Host.Peerstore().SupportsProtocols(id, p)
+	return err == nil && len(known) > 0
 }
 
 func (k *Keeper) hopOf(id peer.ID) hopSupport {

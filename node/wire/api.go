@@ -106,7 +106,7 @@ type DispatchResult struct {
 	Remote       string  `json:"remote,omitempty"`
 	Output       []byte  `json:"output,omitempty"` // base64; left out when --out is given
 	OutputSHA256 string  `json:"output_sha256,omitempty"`
-	Error        string  `json:"error,omitempty"`
+	Error        string  `json:"error"` // empty when there was none
 }
 
 // DialResult is what `wce2e node dial --json` prints: one dial with a fresh

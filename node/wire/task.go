@@ -34,6 +34,14 @@ const (
 	responseEnvelope = 4 << 10
 )
 
+// Limits of what a message may hold, in number, so that a small one cannot
+// become a large one in memory. A message over them is malformed.
+const (
+	MaxTaskID       = 128  // bytes of a task ID
+	MaxInlineInputs = 64   // inline inputs of a request
+	MaxElements     = 1024 // elements of any other list (but of Bytes), keys of any map
+)
+
 // ErrTooLarge tells that a message is over MaxRequest or MaxResponse.
 var ErrTooLarge = errors.New("message too large")
 
@@ -56,7 +64,7 @@ const (
 
 // TaskDispatchRequest asks a donor to run a task.
 type TaskDispatchRequest struct {
-	TaskID       string   `cbor:"task_id"` // not empty; made unique by the submitter
+	TaskID       string   `cbor:"task_id"` // not empty, at most MaxTaskID; made unique by the submitter
 	Manifest     Manifest `cbor:"manifest"`
 	InlineInputs []Input  `cbor:"inline_inputs"`
 }
@@ -114,6 +122,12 @@ func (r *TaskDispatchRequest) Workload() ([]byte, error) {
 		return nil, fmt.Errorf("input %q against manifest.workload_cid: %w", WorkloadInput, err)
 	}
 	return module, nil
+}
+
+// SetWalltime sets both of the manifest's limits of time, in whole milliseconds.
+func (r *TaskDispatchRequest) SetWalltime(d time.Duration) {
+	ms := uint64(max(d, 0).Milliseconds())
+	r.Manifest.MaxWallclockMS, r.Manifest.Resources.WalltimeBudgetMS = ms, ms
 }
 
 // Walltime is the shorter of the two limits that the manifest gives; 0 when it gives none.

@@ -14,6 +14,7 @@ var (
 	decMode = must(cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		MaxArrayElements: MaxResponse, // an array of bytes has at most as many as the message
+		MaxMapPairs:      MaxElements,
 	}.DecMode())
 )
 
@@ -25,8 +26,12 @@ func must[T any](mode T, err error) T {
 	return mode
 }
 
-// EncodeRequest encodes a request. It fails with ErrTooLarge over MaxRequest.
+// EncodeRequest encodes a request. It fails with ErrTooLarge over MaxRequest,
+// and where a donor would refuse the task ID.
 func EncodeRequest(r TaskDispatchRequest) ([]byte, error) {
+	if err := checkTaskID(r.TaskID); err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
 	return encode("request", r, MaxRequest)
 }
 
@@ -116,16 +121,19 @@ func decodeItem(data []byte, into any) error {
 	return decMode.Unmarshal(data, into)
 }
 
-// listOf reads an array whose elements are not null.
-type listOf[T any] struct{ into *[]T }
+// listOf reads an array of at most so many elements, none of them null.
+type listOf[T any] struct {
+	into *[]T
+	most int
+}
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (l listOf[T]) UnmarshalCBOR(data []byte) error {
 	if major(data) != majorArray {
 		return errors.New("want an array")
 	}
-	var raw []cbor.RawMessage
-	if err := decMode.Unmarshal(data, &raw); err != nil {
+	raw, err := elements(data, l.most)
+	if err != nil {
 		return err
 	}
 	out := make([]T, len(raw))
@@ -139,6 +147,25 @@ func (l listOf[T]) UnmarshalCBOR(data []byte) error {
 	}
 	*l.into = out
 	return nil
+}
+
+// elements cuts an array, well-formed already, into at most so many pieces.
+func elements(data []byte, most int) (out []cbor.RawMessage, err error) {
+	n, rest, definite := cutHead(data, majorArray)
+	if !definite {
+		n, rest = ^uint64(0), data[1:]
+	}
+	for i := uint64(0); i < n && (definite || rest[0] != 0xff); i++ {
+		if len(out) == most {
+			return nil, fmt.Errorf("more than %d elements", most)
+		}
+		var value cbor.RawMessage
+		if rest, err = decMode.UnmarshalFirst(rest, &value); err != nil {
+			return nil, err
+		}
+		out = append(out, value)
+	}
+	return out, nil
 }
 
 // enum reads a text that is one of a closed set of names.

@@ -2,8 +2,7 @@ package wire
 
 import (
 	"errors"
-
-	"github.com/fxamacker/cbor/v2"
+	"fmt"
 )
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
@@ -11,17 +10,27 @@ func (r *TaskDispatchRequest) UnmarshalCBOR(data []byte) error {
 	err := decodeFields(data,
 		field{name: "task_id", into: &r.TaskID},
 		field{name: "manifest", into: &r.Manifest},
-		field{name: "inline_inputs", into: listOf[Input]{&r.InlineInputs}},
+		field{name: "inline_inputs", into: listOf[Input]{&r.InlineInputs, MaxInlineInputs}},
 	)
-	if err == nil && r.TaskID == "" {
-		err = errors.New("task_id is empty")
+	if err != nil {
+		return err
 	}
-	return err
+	return checkTaskID(r.TaskID)
+}
+
+func checkTaskID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("task_id is empty")
+	case len(id) > MaxTaskID:
+		return fmt.Errorf("task_id has %d bytes, at most %d are allowed", len(id), MaxTaskID)
+	}
+	return nil
 }
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (r *TaskDispatchResponse) UnmarshalCBOR(data []byte) error {
-	return decodeFields(data,
+	err := decodeFields(data,
 		field{name: "task_id", into: &r.TaskID},
 		field{name: "status", into: enumOf(&r.Status, Succeeded, TaskFailed, Timeout, Preempted)},
 		field{name: "output", into: &r.Output},
@@ -29,12 +38,19 @@ func (r *TaskDispatchResponse) UnmarshalCBOR(data []byte) error {
 		field{name: "duration_ms", into: &r.DurationMS},
 		field{name: "error", into: &r.Error, optional: true},
 	)
+	if err != nil || r.TaskID == "" { // that of a request that could not be read
+		return err
+	}
+	return checkTaskID(r.TaskID)
 }
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (i *Input) UnmarshalCBOR(data []byte) error {
-	var pair []cbor.RawMessage
-	if err := decMode.Unmarshal(data, &pair); err != nil || len(pair) != 2 {
+	if major(data) != majorArray {
+		return errors.New("want an array of a name and bytes")
+	}
+	pair, err := elements(data, 2)
+	if err != nil || len(pair) != 2 {
 		return errors.New("want an array of a name and bytes")
 	}
 	if err := text(pair[0], &i.Name); err != nil {
@@ -50,17 +66,17 @@ func (m *Manifest) UnmarshalCBOR(data []byte) error {
 		field{name: "name", into: &m.Name},
 		field{name: "workload_type", into: enumOf(&m.WorkloadType, WasmModule, OciContainer)},
 		field{name: "workload_cid", into: &m.WorkloadCID},
-		field{name: "command", into: listOf[string]{&m.Command}},
-		field{name: "inputs", into: listOf[CID]{&m.Inputs}},
+		field{name: "command", into: listOf[string]{&m.Command, MaxElements}},
+		field{name: "inputs", into: listOf[CID]{&m.Inputs, MaxElements}},
 		field{name: "output_sink", into: &m.OutputSink},
 		field{name: "resources", into: &m.Resources},
 		field{name: "category", into: enumOf(&m.Category, DonorRedemption, PaidSponsored, PublicGood, SelfImprovement)},
 		field{name: "confidentiality", into: enumOf(&m.Confidentiality, Public, ConfidentialMedium, ConfidentialHigh)},
 		field{name: "verification", into: &m.Verification},
-		field{name: "acceptable_use_classes", into: listOf[AcceptableUse]{&m.AcceptableUseClasses}},
+		field{name: "acceptable_use_classes", into: listOf[AcceptableUse]{&m.AcceptableUseClasses, MaxElements}},
 		field{name: "max_wallclock_ms", into: &m.MaxWallclockMS},
 		field{name: "submitter_signature", into: &m.SubmitterSignature},
-		field{name: "allowed_endpoints", into: listOf[string]{&m.AllowedEndpoints}, optional: true},
+		field{name: "allowed_endpoints", into: listOf[string]{&m.AllowedEndpoints, MaxElements}, optional: true},
 		field{name: "confidentiality_level", into: &m.ConfidentialityLevel, optional: true},
 	)
 }

@@ -243,11 +243,17 @@ func TestAMalformedRequestIsRefusedAndItsFieldNamed(t *testing.T) {
 		"task_id is null":                      request("task_id", null),
 		"task_id is empty":                     request("task_id", rustText("")),
 		"task_id: cbor":                        request("task_id", rustUint(1)),
-		"found duplicate map":                  rustMap(append(rustRequest(m), pair{"task_id", rustText("b")})...),
-		"manifest: want a map":                 request("manifest", rustText("x")),
-		"manifest: command: want an array":     manifest("command", rustText("x")),
-		"manifest: command: element 0 is null": manifest("command", rustArray(null)),
-		"manifest: inputs: element 0: CID":     manifest("inputs", rustArray(rustVec("abc"))),
+		"task_id has 129 bytes, at most 128":   request("task_id", rustText(strings.Repeat("t", MaxTaskID+1))),
+		"inline_inputs: more than 64 elements": inputs(slices.Repeat([][]byte{rustArray(rustText("a"), rustVec("b"))}, MaxInlineInputs+1)...),
+		"command: more than 1024 elements":     manifest("command", rustArray(slices.Repeat([][]byte{rustText("a")}, MaxElements+1)...)),
+		"inputs: more than 1024 elements":      manifest("inputs", slices.Concat([]byte{0x9f}, bytes.Repeat(rustBytes(RawCID(nil).Bytes()), MaxElements+1), []byte{0xff})),
+		"exceeded max number of key-value pairs": append(slices.Concat(appendHead(nil, majorMap, MaxElements+1)),
+			bytes.Repeat([]byte{0x61, 'x', 0}, MaxElements+1)...),
+		"found duplicate map":                                             rustMap(append(rustRequest(m), pair{"task_id", rustText("b")})...),
+		"manifest: want a map":                                            request("manifest", rustText("x")),
+		"manifest: command: want an array":                                manifest("command", rustText("x")),
+		"manifest: command: element 0 is null":                            manifest("command", rustArray(null)),
+		"manifest: inputs: element 0: CID":                                manifest("inputs", rustArray(rustVec("abc"))),
 		"manifest: workload_cid: CID: want tag 42, have tag 41":           manifest("workload_cid", append([]byte{0xd8, 41}, rustBytes([]byte{0})...)),
 		"manifest: workload_cid: CID: the zero byte":                      manifest("workload_cid", append([]byte{0xd8, 42}, rustBytes([]byte{1})...)),
 		"manifest: workload_cid: CID: want a byte string under":           manifest("workload_cid", []byte{0xd8, 42, 0}),
@@ -275,6 +281,26 @@ func TestAMalformedRequestIsRefusedAndItsFieldNamed(t *testing.T) {
 	}
 }
 
+func TestWhatIsWithinTheBoundsIsRead(t *testing.T) {
+	r := fullRequest()
+	r.TaskID = strings.Repeat("t", MaxTaskID)
+	r.Manifest.Command = slices.Repeat([]string{"a"}, MaxElements)
+	for len(r.InlineInputs) < MaxInlineInputs {
+		r.InlineInputs = append(r.InlineInputs, Input{Name: "more"})
+	}
+	data, err := EncodeRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := DecodeRequest(data); err != nil || len(back.Manifest.Command) != MaxElements || len(back.InlineInputs) != MaxInlineInputs {
+		t.Errorf("%v", err)
+	}
+	r.TaskID += "t"
+	if _, err := EncodeRequest(r); err == nil || !strings.Contains(err.Error(), "task_id") {
+		t.Errorf("a task ID that donors refuse: %v", err)
+	}
+}
+
 func TestAMalformedResponseIsRefused(t *testing.T) {
 	good := []pair{{"task_id", rustText("t")}, {"status", rustText("Preempted")}, {"output", rustVec("a")}, {"output_cid", null}, {"duration_ms", rustUint(1)}, {"error", null}}
 	if r, err := DecodeResponse(rustMap(good...)); err != nil || r.Status != Preempted || string(r.Output) != "a" {
@@ -285,6 +311,7 @@ func TestAMalformedResponseIsRefused(t *testing.T) {
 		"status is missing":            rustMap(with(good, "status", nil)...),
 		"output is null":               rustMap(with(good, "output", null)...),
 		"error: cbor":                  rustMap(with(good, "error", rustUint(1))...),
+		"task_id has 129 bytes":        rustMap(with(good, "task_id", rustText(strings.Repeat("t", MaxTaskID+1)))...),
 	} {
 		if _, err := DecodeResponse(data); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

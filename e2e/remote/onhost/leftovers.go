@@ -29,11 +29,23 @@ type process struct {
 
 func (p process) String() string { return fmt.Sprintf("%d %s", p.pid, strings.Join(p.argv, " ")) }
 
+// isHost tells whether the process is the host command of a name: wce2e host NAME.
+func (p process) isHost(name string) bool {
+	return len(p.argv) > 2 && p.argv[1] == "host" && p.argv[2] == name
+}
+
+// isHelper tells whether the process is a host command that does its work and
+// ends: all do but supervise.
+func (p process) isHelper() bool {
+	return len(p.argv) > 1 && p.argv[1] == "host" && !p.isHost("supervise")
+}
+
 // Leftovers lists what of ours is on this machine: processes whose binary lies
 // below base, their sockets, and the files below base. The asking process and
-// those that it runs below are left out.
-func Leftovers(ctx context.Context, base string) (evidence.Leftovers, error) {
-	base, err := filepath.Abs(base)
+// those that it runs below are left out, and so are other host commands that
+// merely ask: two hosts of an inventory may be one machine.
+func Leftovers(ctx context.Context, dir string) (evidence.Leftovers, error) {
+	base, err := spell(dir)
 	if err != nil {
 		return evidence.Leftovers{}, err
 	}
@@ -42,6 +54,7 @@ func Leftovers(ctx context.Context, base string) (evidence.Leftovers, error) {
 	if err != nil {
 		return left, err
 	}
+	running = slices.DeleteFunc(running, process.isHelper)
 	for _, p := range running {
 		left.Processes = append(left.Processes, tildeAll(p.String()))
 		sockets, err := listeners(ctx, p.pid)
@@ -56,7 +69,7 @@ func Leftovers(ctx context.Context, base string) (evidence.Leftovers, error) {
 }
 
 // processes finds the processes of our binary, in this PID namespace.
-func processes(ctx context.Context, base string) ([]process, error) {
+func processes(ctx context.Context, base spellings) ([]process, error) {
 	all, err := ps.ProcessesWithContext(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -71,7 +84,7 @@ func processes(ctx context.Context, base string) ([]process, error) {
 		exe, _ := p.ExeWithContext(ctx) // other people's processes do not tell
 		argv, _ := p.CmdlineSliceWithContext(ctx)
 		exe = strings.TrimSuffix(exe, " (deleted)")
-		if !within(base, exe) && (len(argv) == 0 || !within(base, argv[0])) || !sameNamespace(pid) {
+		if !base.hold(exe) && (len(argv) == 0 || !base.hold(argv[0])) || !sameNamespace(pid) {
 			continue
 		}
 		birth, err := born(pid)
@@ -123,26 +136,29 @@ func listeners(ctx context.Context, pid int) ([]string, error) {
 
 // listFiles adds every file below base, with its hash. Folders appear only when
 // they are empty, and things that are no files by what they are.
-func listFiles(base string, left *evidence.Leftovers) error {
-	err := filepath.WalkDir(base, func(name string, e fs.DirEntry, err error) error {
+// They are named as base was given, and found also where that is a link.
+func listFiles(base spellings, left *evidence.Leftovers) error {
+	real := base.real()
+	err := filepath.WalkDir(real, func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // gone since, or never there
 		}
-		if err != nil || name == base {
+		if err != nil || name == real {
 			return err
 		}
 		what, err := describe(name, e)
 		if err != nil || what == "" {
 			return err
 		}
-		left.Files[tilde(name)] = what
-		if isCached(base, name, what) {
-			left.Allowed = append(left.Allowed, tilde(name))
+		shown := tilde(base.given() + strings.TrimPrefix(name, real))
+		left.Files[shown] = what
+		if isCached(real, name, what) {
+			left.Allowed = append(left.Allowed, shown)
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list the files below %s: %w", base, err)
+		return fmt.Errorf("list the files below %s: %w", base.given(), err)
 	}
 	return nil
 }
@@ -178,18 +194,34 @@ func isCached(base, name, hash string) bool {
 
 // tilde writes a path without the home directory.
 func tilde(name string) string {
-	home, err := os.UserHomeDir()
-	if err != nil || home == "/" || !within(home, name) {
-		return name
+	for _, home := range homes() {
+		if within(home, name) {
+			return "~" + strings.TrimPrefix(name, home)
+		}
 	}
-	return "~" + strings.TrimPrefix(name, home)
+	return name
 }
 
 // tildeAll writes a text without the home directory.
 func tildeAll(text string) string {
-	home, err := os.UserHomeDir()
-	if err != nil || home == "/" {
-		return text
+	for _, home := range homes() {
+		text = strings.ReplaceAll(text, home+"/", "~/")
 	}
-	return strings.ReplaceAll(text, home+"/", "~/")
+	return text
+}
+
+// homes are the spellings of the home directory, the longest first; none where
+// there is no home to speak of.
+func homes() spellings {
+	home, err := os.UserHomeDir()
+	if err != nil || home == "" {
+		return nil
+	}
+	all, err := spell(home)
+	if err != nil {
+		return nil
+	}
+	all = slices.DeleteFunc(all, func(dir string) bool { return dir == "/" })
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return all
 }

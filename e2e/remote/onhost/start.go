@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartConfig says what is to run where. Dir and Args must be set.
@@ -61,7 +63,7 @@ func Start(ctx context.Context, cfg StartConfig) (Started, error) {
 	if len(cfg.Args) == 0 {
 		return Started{}, errors.New("start nothing: no arguments were given")
 	}
-	if err := prepare(dir); err != nil {
+	if err := vacant(dir); err != nil {
 		return Started{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, upTimeout, fmt.Errorf("the supervisor did not come up within %v", upTimeout))
@@ -73,9 +75,8 @@ func Start(ctx context.Context, cfg StartConfig) (Started, error) {
 	return Started{Running: who, Warning: logoutWarning(ctx)}, nil
 }
 
-// prepare makes the folder, and clears it of what an earlier node left that
-// would be taken for the new one's.
-func prepare(dir string) error {
+// vacant makes the folder, or tells who runs in it.
+func vacant(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -84,6 +85,25 @@ func prepare(dir string) error {
 	if err == nil && (runs(before.Supervisor, before.SuperBorn) || runs(before.PID, before.Born)) {
 		return fmt.Errorf("a node runs in %s already: process %d", dir, before.PID)
 	}
+	return nil
+}
+
+// lock keeps a second supervisor out of the folder, until unlock or the end of
+// this one: two that start in the same moment both find it vacant. It locks the
+// supervisors' log, by flock(2); where the file system has no locks, nothing.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, selfLog), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(fmt.Errorf("a node runs in %s already", dir), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// clearOld removes what an earlier node left that would be taken for the new one's.
+func clearOld(dir string) error {
 	for _, name := range []string{PIDFile, ExitFile, StopFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

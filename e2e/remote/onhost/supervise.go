@@ -41,6 +41,14 @@ func Supervise(dir string, lease time.Duration, argv []string, log *slog.Logger,
 	// The node is to die with the supervisor; the kernel ties that to the thread
 	// that started it (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := clearOld(dir); err != nil {
+		return err
+	}
 	asked, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // caught, not ignored: the node would inherit that
@@ -49,17 +57,17 @@ func Supervise(dir string, lease time.Duration, argv []string, log *slog.Logger,
 		return fmt.Errorf("start %s: %w", argv[0], err)
 	}
 	w := &watcher{
-		dir: dir, lease: lease, log: log, pid: cmd.Process.Pid, started: time.Now(),
+		dir: dir, lease: lease, log: log, node: cmd.Process, started: time.Now(),
 		ended: make(chan struct{}), guardDone: make(chan struct{}),
 	}
 	go w.guard(asked)
 	err = w.announce(argv, up)
 	if err != nil { // nobody will know of the node: it must not stay
-		w.kill(syscall.SIGKILL)
+		w.signalNode(syscall.SIGKILL)
 	}
 	_ = cmd.Wait() // its state says how the node ended
 	close(w.ended)
-	w.kill(syscall.SIGKILL) // what the node started itself
+	w.killGroup() // what the node started itself
 	return errors.Join(err, w.record(cmd.ProcessState))
 }
 
@@ -81,7 +89,7 @@ type watcher struct {
 	dir     string
 	lease   time.Duration
 	log     *slog.Logger
-	pid     int
+	node    *os.Process // the handle stays with this process, whoever gets its number later
 	started time.Time
 	ended   chan struct{} // closed when the node has ended
 
@@ -90,13 +98,13 @@ type watcher struct {
 }
 
 func (w *watcher) announce(argv []string, up func(Running) error) error {
-	who := Running{PID: w.pid, Supervisor: os.Getpid(), StartedAt: w.started.UTC(), Args: argv}
+	who := Running{PID: w.node.Pid, Supervisor: os.Getpid(), StartedAt: w.started.UTC(), Args: argv}
 	var err error
 	if who.SuperBorn, err = born(who.Supervisor); err != nil {
 		return err
 	}
 	// A node that has ended already is known by the number it had, and by no birth.
-	who.Born, _ = born(w.pid)
+	who.Born, _ = born(w.node.Pid)
 	if err := writeJSON(filepath.Join(w.dir, PIDFile), who); err != nil {
 		return err
 	}
@@ -139,25 +147,25 @@ func (w *watcher) end() {
 	case <-w.ended:
 	case <-time.After(termGrace):
 		w.log.Warn("the node does not end by itself", "after", termGrace)
-		w.kill(syscall.SIGKILL)
+		w.signalNode(syscall.SIGKILL)
 	}
 }
 
-// signalNode sends a signal to the node itself. It has not been waited for, so
-// its number is still its own.
+// signalNode sends a signal to the node itself, unless it has ended.
 func (w *watcher) signalNode(sig syscall.Signal) {
-	if err := syscall.Kill(w.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := w.node.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		w.log.Error("signal the node", "signal", sig, "err", err)
 	}
 	if sig == syscall.SIGTERM { // a node that a fault has stopped could not hear it
-		_ = syscall.Kill(w.pid, syscall.SIGCONT)
+		_ = w.node.Signal(syscall.SIGCONT)
 	}
 }
 
-// kill sends a signal to the node's group.
-func (w *watcher) kill(sig syscall.Signal) {
-	if err := syscall.Kill(-w.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, syscall.EPERM) {
-		w.log.Error("signal the node's group", "signal", sig, "err", err)
+// killGroup kills what is left of the node's group once the node has ended. As
+// long as there is anything, the number belongs to the group.
+func (w *watcher) killGroup() {
+	if err := syscall.Kill(-w.node.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, syscall.EPERM) {
+		w.log.Error("kill the node's group", "err", err)
 	}
 }
 

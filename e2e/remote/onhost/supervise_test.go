@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "listen" {
 		listen(os.Args[2])
 	}
+	if len(os.Args) > 2 && (os.Args[1] == "host" || os.Args[1] == "node") { // in name only
+		time.Sleep(time.Minute)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -256,6 +260,43 @@ func TestAFolderHasOneNodeAtATime(t *testing.T) {
 	}
 	if e := awaitEnd(t, dir); e.Code != 5 || e.Asked {
 		t.Errorf("the second node: %+v", e)
+	}
+}
+
+func TestOfManyStartsInOneFolderOneSucceeds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	cfg := StartConfig{Dir: dir, Lease: time.Minute, Args: []string{"sh", "-c", "echo up; " + loop}, Supervisor: []string{selfPath(t), "supervise"}}
+	type outcome struct {
+		Started
+		err error
+	}
+	all := make(chan outcome)
+	const many = 6
+	for range many {
+		go func() {
+			s, err := Start(t.Context(), cfg)
+			all <- outcome{s, err}
+		}()
+	}
+	var up []Started
+	for range many {
+		o := <-all
+		if o.err == nil {
+			up = append(up, o.Started)
+			defer func() { _ = sendSignal(o.Supervisor, o.SuperBorn, syscall.SIGKILL) }()
+		} else if !strings.Contains(o.err.Error(), "runs in "+dir+" already") {
+			t.Error(o.err)
+		}
+	}
+	if len(up) != 1 {
+		t.Fatalf("%d of %d were started", len(up), many)
+	}
+	if who, err := readRunning(dir); err != nil || who.PID != up[0].PID {
+		t.Errorf("the folder says %+v, %v", who, err)
+	}
+	awaitLog(t, dir, "up")
+	if e, err := Stop(t.Context(), dir); err != nil || !e.Asked || e.Tail != "up" {
+		t.Errorf("%+v, %v", e, err)
 	}
 }
 
