@@ -9,6 +9,6 @@
 //	  inventory.yaml  what was asked for, scrubbed
 //	  run.log         what the suite said while it ran
 //	  logs/           one gzipped log per host
-//	  index.md, report.html, screenshots/
+//	  index.md, report.html, screenshots/hold.svg: for people
 //	  SHA256SUMS      of all of the above
 package evidence

@@ -65,6 +65,7 @@ func TestThePictureOfTheHoldStandsByItself(t *testing.T) {
 		"a round trip without an answer": `<circle class="failed"`,
 		"a link to the page":             `href="../report.html#e`,
 		"its colors":                     `--pass:`,
+		"its size, for an <img>":         `svg { width: 1120px; height: 300px; }`,
 	} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("%s is not shown: no %q", what, want)

@@ -80,7 +80,15 @@ func TestRefusedRenewalIsNotHurried(t *testing.T) {
 func TestReservationEndsWhenTheRelayIsNoneAtRenewal(t *testing.T) {
 	t.Parallel()
 	relayHost := newHost(t, loopback)
-	answering(relayHost, func(peer.ID) *pb.HopMessage { return granted(time.Hour) })
+	var over atomic.Bool
+	relayHost.SetStreamHandler(proto.ProtoIDv2Hop, func(s network.Stream) {
+		if over.Load() {
+			_ = s.ResetWithError(network.StreamProtocolNegotiationFailed)
+			return
+		}
+		defer s.Close()
+		_ = util.NewDelimitedWriter(s).WriteMsg(granted(time.Hour))
+	})
 	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost)}}
 	keep(t, k)
 	eventually(t, "reservation", 2*time.Second, reservedOn(k, relayHost))
@@ -93,7 +101,7 @@ func TestReservationEndsWhenTheRelayIsNoneAtRenewal(t *testing.T) {
 	if err := k.Host.Peerstore().RemoveProtocols(relayHost.ID(), proto.ProtoIDv2Hop); err != nil {
 		t.Fatal(err)
 	}
-	relayHost.SetStreamHandler(proto.ProtoIDv2Hop, func(s network.Stream) { _ = s.ResetWithError(network.StreamProtocolNegotiationFailed) })
+	over.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := held.renew(ctx); !errors.Is(err, errNoRelay) {
