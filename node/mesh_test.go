@@ -176,6 +176,9 @@ func TestCircuitsThatAreOpenWhenTheRelayStopsAreClosedInItsBooks(t *testing.T) {
 	opened := relay.awaitEvent("the circuit", func(ev wire.Event) bool { return ev.Kind == wire.RelayCircuitOpened })
 	relay.relay.watch.closeRest() // as if the library had not
 	relay.relay.watch.closeRest()
+	if closed := relay.kind(wire.RelayCircuitClosed); len(closed) != 1 {
+		t.Errorf("before the library closed it: %+v", closed)
+	}
 	relay.end()
 	closed := relay.kind(wire.RelayCircuitClosed)
 	if len(closed) != 1 || closed[0].Circuit != opened.Circuit || closed[0].Bytes == 0 || closed[0].Target != donor.host.ID().String() {
