@@ -97,14 +97,14 @@ func (r *run) plan() []probe {
 	listens := listening(donor.node.said(), donor.node.peer)
 	var probes []probe
 	for _, a := range negativeAddrs(donor.node.said(), listens, donor.node.peer) {
-		probes = append(probes, probe{from: submitter, purpose: evidence.NegativeControl, transport: transportOf(a), addr: a})
+		probes = append(probes, probe{from: submitter, purpose: evidence.NegativeControl, transport: wire.TransportOf(a), addr: a})
 	}
 	transports, ports := map[string]bool{}, map[string]bool{}
 	for _, l := range listens {
-		transports[transportOf(l)] = true
+		transports[wire.TransportOf(l)] = true
 		if at, _ := atIP(l, anyOf(l)); !ports[at] { // one interface is as good as another
 			ports[at] = true
-			probes = append(probes, probe{from: donor, purpose: evidence.LocalControl, transport: transportOf(l), addr: l})
+			probes = append(probes, probe{from: donor, purpose: evidence.LocalControl, transport: wire.TransportOf(l), addr: l})
 		}
 	}
 	for _, word := range donor.ExpectBlocked {
@@ -177,7 +177,7 @@ func negativeAddrs(events []wire.Event, listens []string, peer string) []string 
 		}
 	}
 	for _, o := range observed {
-		if t := transportOf(o); t == "ws" || t == "wss" {
+		if t := wire.TransportOf(o); t == "ws" || t == "wss" {
 			o = plainTCP(o) // a mapping's port, whatever was spoken through it
 		}
 		add(withPeer(o, peer))
@@ -196,7 +196,7 @@ func (r *run) relayAddrs(transport string) []string {
 	var addrs []string
 	for _, h := range r.relays() {
 		for _, a := range h.node.addrs {
-			if transportOf(a) == transport {
+			if wire.TransportOf(a) == transport {
 				addrs = append(addrs, a)
 			}
 		}
@@ -210,7 +210,7 @@ func (r *run) relayAddrs(transport string) []string {
 	delete(peers, r.donor().node.peer)
 	for _, a := range toldOf(events, peers) {
 		ip, ok := ipOf(a)
-		if ok && transportOf(a) == transport && count[ip.Is4()] < perFamily {
+		if ok && wire.TransportOf(a) == transport && count[ip.Is4()] < perFamily {
 			count[ip.Is4()]++
 			addrs = append(addrs, a)
 		}
@@ -253,28 +253,6 @@ func toldOf(events []wire.Event, peers map[string]bool) []string {
 		}
 	}
 	return addrs
-}
-
-// transportOf names the transport of a multiaddr as node/wire does.
-func transportOf(addr string) string {
-	has := func(proto string) bool {
-		return strings.Contains(addr+"/", "/"+proto+"/")
-	}
-	switch {
-	case has("p2p-circuit"):
-		return "circuit"
-	case has("webtransport"):
-		return "webtransport"
-	case has("quic-v1"):
-		return "quic-v1"
-	case has("wss"), has("tls") && has("ws"):
-		return "wss"
-	case has("ws"):
-		return "ws"
-	case has("tcp"):
-		return "tcp"
-	}
-	return ""
 }
 
 // withPeer adds /p2p/<peer> unless the address ends in it.

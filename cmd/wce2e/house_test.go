@@ -258,7 +258,7 @@ func TestAPathOutOfTheRepositoryIsSeen(t *testing.T) {
 		file, rel string
 		want      bool
 	}{
-		{"README.md", "../shared/notes.md", true},
+		{"README.md", "../elsewhere/notes.md", true},
 		{"docs/relay.md", "../README.md", false},
 		{"node/wire/doc.go", "../../../notes.md", true},
 	} {

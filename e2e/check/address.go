@@ -2,9 +2,10 @@ package check
 
 import (
 	"net/netip"
-	"slices"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/node/wire"
 )
 
 // address is a multiaddr taken apart, as far as a verdict asks.
@@ -22,11 +23,8 @@ func parseAddr(s string) (a address, ok bool) {
 	if err != nil {
 		return a, false
 	}
-	var protocols []string
 	for _, c := range m {
-		name := c.Protocol().Name
-		protocols = append(protocols, name)
-		switch name {
+		switch c.Protocol().Name {
 		case "ip4", "ip6":
 			if !a.ip.IsValid() {
 				a.ip, _ = netip.ParseAddr(c.Value()) // a multiaddr holds none but valid ones
@@ -42,27 +40,8 @@ func parseAddr(s string) (a address, ok bool) {
 			a.relay, a.peer = a.peer, ""
 		}
 	}
-	a.transport = transportOf(protocols)
+	a.transport = wire.TransportOf(m.String())
 	return a, true
-}
-
-func transportOf(protocols []string) string {
-	has := func(name string) bool { return slices.Contains(protocols, name) }
-	switch {
-	case has("p2p-circuit"):
-		return "circuit"
-	case has("webtransport"):
-		return "webtransport"
-	case has("quic-v1"):
-		return "quic-v1"
-	case has("wss"), has("tls") && has("ws"):
-		return "wss"
-	case has("ws"):
-		return "ws"
-	case has("tcp"):
-		return "tcp"
-	}
-	return ""
 }
 
 // family is an IP version, ip4 or ip6; empty where the address names no IP.

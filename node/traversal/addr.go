@@ -6,26 +6,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/worldcompute/wce2e/node/wire"
 )
 
 // TransportName is the word of wire.Event's Transport for an address: tcp,
 // quic-v1, webtransport, ws, wss or circuit; empty for any other.
 func TransportName(a ma.Multiaddr) string {
-	switch {
-	case has(a, ma.P_CIRCUIT):
-		return "circuit"
-	case has(a, ma.P_WEBTRANSPORT):
-		return "webtransport"
-	case has(a, ma.P_QUIC_V1):
-		return "quic-v1"
-	case has(a, ma.P_WSS), has(a, ma.P_WS) && has(a, ma.P_TLS):
-		return "wss"
-	case has(a, ma.P_WS):
-		return "ws"
-	case has(a, ma.P_TCP):
-		return "tcp"
-	}
-	return ""
+	return wire.TransportOf(a.String())
 }
 
 // has tells whether the protocol with this code occurs in a.
