@@ -23,10 +23,10 @@ const jobTimeout = 60 * time.Second
 // a job that way. The donor may have lost its relay a moment ago: it is given
 // the time to find another.
 func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
-	if err := r.reserved(ctx, reservedAgain); err != nil {
+	now, err := r.reserved(ctx, reservedAgain)
+	if err != nil {
 		return err
 	}
-	now, _ := reservation(r.donor().node.said())
 	to, err := r.dialCircuit(ctx, phase, now.circuits)
 	if err != nil {
 		r.missed(r.submitter().Name, "circuit dial", err)

@@ -19,11 +19,11 @@ const holdGrace = 15 * time.Second
 // is over and proven by a round trip at each end, when it can no longer be
 // proven and the time is over, or when the donor is gone.
 func (r *run) hold(ctx context.Context) error {
-	if err := r.reserved(ctx, reservedAgain); err != nil {
+	start, err := r.reserved(ctx, reservedAgain)
+	if err != nil {
 		return err
 	}
 	donor := r.donor()
-	start, _ := reservation(donor.node.said())
 	planned := r.inv.Run.Hold
 	mark := evidence.Hold{Planned: evidence.Duration(planned), Relay: start.relay, Conn: start.conn}
 	r.note(evidence.HoldStarted, donor.Name, mark)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ func (r *run) startNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bootstrap := append([]string(nil), r.inv.Relays...)
+	bootstrap := bootstrapOf(r.inv.Relays)
 	for _, h := range relays {
 		if len(h.node.addrs) == 0 {
 			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
@@ -69,6 +70,15 @@ func (r *run) startNodes(ctx context.Context) error {
 		}
 		return h.start(ctx, args)
 	})
+}
+
+// bootstrapOf is what nodes start from beside our own relays: what the inventory
+// lists, else the list that is built into the node.
+func bootstrapOf(listed []string) []string {
+	if len(listed) == 0 {
+		return []string{"builtin"}
+	}
+	return slices.Clone(listed)
 }
 
 func relayArgs(h *host) []string {

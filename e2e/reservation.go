@@ -50,35 +50,42 @@ func reservation(events []wire.Event) (held, bool) {
 	return held{}, false
 }
 
-// reserved waits until the donor holds a reservation. errMissed if it does not.
-func (r *run) reserved(ctx context.Context, within time.Duration) error {
-	donor := r.donor()
-	if _, ok := reservation(donor.node.said()); ok && donor.node.ended() == nil {
-		return nil
+// join waits until the donor holds its first reservation, for as long as the
+// inventory says.
+func (r *run) join(ctx context.Context) error {
+	now, err := r.reserved(ctx, r.inv.Run.Observe)
+	if err != nil {
+		return err
 	}
+	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(r.donor().node.said()).Round(time.Millisecond), now.circuits[0]))
+	return nil
+}
+
+// reserved gives the reservation that the donor holds, and waits for one if it
+// holds none. errMissed if it does not come.
+func (r *run) reserved(ctx context.Context, within time.Duration) (now held, err error) {
+	donor := r.donor()
 	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	var now held
-	err := remote.Await(wait, "the donor's reservation", reserveEvery, func(context.Context) (bool, string, error) {
+	err = remote.Await(wait, "the donor's reservation", reserveEvery, func(context.Context) (ok bool, seen string, err error) {
 		if exit := donor.node.ended(); exit != nil {
 			return false, "", fmt.Errorf("the donor ended: %s", describe(*exit))
 		}
 		events := donor.node.said()
-		var ok bool
 		now, ok = reservation(events)
 		return ok, attempts(events), nil
 	})
-	if err != nil {
-		if ctx.Err() == nil {
-			r.missed(donor.Name, "reservation", err)
-			if len(r.relays()) == 0 {
-				r.talk.Note("no relay granted a reservation: a relay host of one's own in the inventory is the remedy (role: relay)")
-			}
-		}
-		return errMissed
+	switch {
+	case err == nil:
+		return now, nil
+	case ctx.Err() != nil:
+		return held{}, errMissed
 	}
-	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(donor.node.said()).Round(time.Millisecond), now.circuits[0]))
-	return nil
+	r.missed(donor.Name, "reservation", err)
+	if len(r.relays()) == 0 {
+		r.talk.Note("no relay granted a reservation: a relay host of one's own in the inventory is the remedy (role: relay)")
+	}
+	return held{}, errMissed
 }
 
 // sinceStart is the time from the donor's start to its latest new reservation,

@@ -140,7 +140,7 @@ func (r *run) play(ctx context.Context) error {
 		{"deploy", r.onAll("deploy", (*host).deploy)},
 		{"look at the hosts", r.onAll("preflight", (*host).preflight)},
 		{"start the nodes", r.startNodes},
-		{"wait for the donor's reservation", func(ctx context.Context) error { return r.reserved(ctx, r.inv.Run.Observe) }},
+		{"wait for the donor's reservation", r.join},
 		{"controls: is there a firewall, and do the dials work that must", r.controls},
 		{"dial and send a job through the relay", func(ctx context.Context) error { return r.useCircuit(ctx, evidence.BeforeHold) }},
 		{fmt.Sprintf("hold the relay connection for %v", r.inv.Run.Hold), r.hold},

@@ -192,7 +192,7 @@ func TestAHostileBundleIsReadWithinBounds(t *testing.T) {
 	})
 	t.Run("a log that unpacks to too much", func(t *testing.T) {
 		if testing.Short() {
-			t.Skip("SKIPPED: unpacks 256 MiB")
+			t.Skip("SKIPPED: -short: it unpacks 256 MiB")
 		}
 		dir := sealed(t)
 		packed, err := pack(make([]byte, 1<<20))

@@ -131,7 +131,7 @@ func TestTheDefaultPortGivesWayWhenItIsTaken(t *testing.T) {
 	log := discardTo(text)
 	taken, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", defaultPort))
 	if err != nil {
-		t.Skipf("port %d cannot be taken: %v", defaultPort, err)
+		t.Skipf("SKIPPED: port %d cannot be taken: %v", defaultPort, err)
 	}
 	defer taken.Close()
 	if got := portOrAny("tcp", "/ip4/127.0.0.1", log); got != 0 {

@@ -35,7 +35,7 @@ import (
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
 	Dir         string       // identity, events, socket; made, 0700, when missing
-	Bootstrap   []string     // multiaddrs to join by; empty means traversal.BuiltinBootstrap, on a relay nobody
+	Bootstrap   []string     // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
 	NoBootstrap bool         // join nobody
 	Relay       bool         // be a relay for others, and need none
 	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
@@ -61,13 +61,29 @@ func (c Config) Check() error {
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }
 
+// Builtin stands for traversal.BuiltinBootstrap in Config.Bootstrap, so that one
+// can add to that list.
+const Builtin = "builtin"
+
+func expandBuiltin(list []string) []string {
+	var all []string
+	for _, addr := range list {
+		if addr == Builtin {
+			all = append(all, traversal.BuiltinBootstrap...)
+		} else {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
 // bootstrap is the list to join by.
 func (c Config) bootstrap() []string {
 	switch {
 	case c.NoBootstrap:
 		return nil
 	case len(c.Bootstrap) > 0:
-		return c.Bootstrap
+		return expandBuiltin(c.Bootstrap)
 	case c.Relay: // others come to it
 		return nil
 	}

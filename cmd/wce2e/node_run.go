@@ -40,7 +40,7 @@ TLS), and on 4001 (TCP and QUIC).`,
 	}
 	dirFlag(cmd, &cfg.Dir)
 	f := cmd.Flags()
-	f.StringArrayVar(&cfg.Bootstrap, "bootstrap", nil, "multiaddr of a relay or peer to join by; repeat for more (default: the built-in list, for a relay none)")
+	f.StringArrayVar(&cfg.Bootstrap, "bootstrap", nil, "multiaddr of a relay or peer to join by, or builtin for the built-in list; repeat for more (default: builtin, for a relay none)")
 	f.BoolVar(&cfg.NoBootstrap, "no-bootstrap", false, "join nobody, wait for others")
 	f.BoolVar(&cfg.Relay, "relay", false, "be a relay for others")
 	f.StringArrayVar(&cfg.Listen, "listen", nil, "multiaddr to listen on; repeat for more (default: TCP and QUIC on 4001, for a relay WebSocket over TLS on 443 too)")

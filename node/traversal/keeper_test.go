@@ -117,7 +117,7 @@ func TestLostRelayIsReplacedAtOnce(t *testing.T) {
 
 func TestSilentPathIsLeftWithinTenSeconds(t *testing.T) {
 	if testing.Short() {
-		t.Skip("waits 10 s for a path to be given up")
+		t.Skip("SKIPPED: -short: it waits 10 s for a path to be given up")
 	}
 	t.Parallel()
 	first, second := newHost(t, loopback), newHost(t, loopback)
