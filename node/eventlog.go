@@ -54,6 +54,7 @@ func eventAttrs(ev wire.Event) []slog.Attr {
 	str("relay", ev.Relay)
 	str("target", ev.Target)
 	str("transport", ev.Transport)
+	str("route", ev.Route)
 	str("security", ev.Security)
 	str("muxer", ev.Muxer)
 	str("direction", ev.Direction)

@@ -38,6 +38,7 @@ type RelayStatus struct {
 	Since     time.Time `json:"since"`   // of the connection
 	Expires   time.Time `json:"expires"` // of the reservation
 	RTTMS     float64   `json:"rtt_ms"`  // last liveness round trip, milliseconds; 0 before the first
+	Route     string    `json:"route"`   // as in Event
 	// Inspected tells whether a TLS interceptor sits on the path; null means not known.
 	Inspected    *bool  `json:"inspected"`
 	LimitSeconds uint32 `json:"limit_seconds"` // of one circuit; 0 means none

@@ -19,9 +19,19 @@ const (
 	DialStarted Kind = "dial.started" // Dial, Peer, Addr, Transport; Detail where the purpose is not to connect (AutoNAT)
 	DialEnded   Kind = "dial.ended"   // Dial, Peer, Addr, Transport, Outcome, Failure, Err, MS, Detail
 
-	ResolveEnded Kind = "resolve.ended" // Addr (a /dnsaddr or /dns name), Outcome, Addrs, Failure, Err, MS
+	ResolveEnded Kind = "resolve.ended" // Addr (a /dnsaddr or /dns name), Outcome, Addrs, Failure, Err, MS, Detail (who answered: system, doh ..., dot ..., cache)
 
-	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed
+	NetworkChanged Kind = "network.changed" // Detail (what changed)
+	ProxyFound     Kind = "proxy.found"     // Detail (its URL without credentials, and where it was found)
+	PortalFound    Kind = "portal.found"    // Detail (how a captive portal showed itself); Outcome ok when it has opened
+	WayRemembered  Kind = "way.remembered"  // Relay, Addr, Detail: the way that won here last time is tried first
+	PathNarrow     Kind = "path.narrow"     // Relay, Conn, Detail: full-size packets vanish on this path, so smaller ones are used
+
+	RelayFound     Kind = "relay.found"     // Peer, Addrs, Detail (dht, gossip, exchange, cache)
+	RelayInspected Kind = "relay.inspected" // Relay, Conn, Detail (what the interceptor showed); Outcome failed when that ends the connection
+	RelayServing   Kind = "relay.serving"   // Detail: this node relays for others from now on, or no more, and why
+
+	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed, Route when not direct
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err
 
 	ObservedAddr Kind = "observed.addr" // Addr (as Peer sees us), Peer, Conn
@@ -70,7 +80,8 @@ type Event struct {
 	Remote    string    `json:"remote,omitempty"`    // multiaddr of a connection's far end
 	Relay     string    `json:"relay,omitempty"`     // the relay's peer ID; set where something goes through or is about a relay
 	Target    string    `json:"target,omitempty"`    // the peer ID at the other side of a relayed circuit
-	Transport string    `json:"transport,omitempty"` // tcp | quic-v1 | webtransport | ws | wss | circuit
+	Transport string    `json:"transport,omitempty"` // tcp | quic-v1 | webtransport | ws | wss | http | https | circuit
+	Route     string    `json:"route,omitempty"`     // by which proxy: its URL without credentials; empty: by none
 	Security  string    `json:"security,omitempty"`  // protocol ID, as negotiated
 	Muxer     string    `json:"muxer,omitempty"`     // protocol ID, as negotiated
 	Direction string    `json:"direction,omitempty"` // inbound | outbound

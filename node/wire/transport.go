@@ -3,8 +3,8 @@ package wire
 import "strings"
 
 // TransportOf names the transport of a multiaddr as Event.Transport does: tcp,
-// quic-v1, webtransport, ws, wss, circuit; empty when it is none of these.
-// "/tls/ws" and "/wss" are the same.
+// quic-v1, webtransport, ws, wss, http, https, circuit; empty when it is none of
+// these. "/tls/ws" and "/wss" are the same, and so are "/tls/http" and "/https".
 func TransportOf(multiaddr string) string {
 	has := func(protocol string) bool { return strings.Contains(multiaddr+"/", "/"+protocol+"/") }
 	switch {
@@ -18,6 +18,10 @@ func TransportOf(multiaddr string) string {
 		return "wss"
 	case has("ws"):
 		return "ws"
+	case has("https"), has("tls") && has("http"):
+		return "https"
+	case has("http"):
+		return "http"
 	case has("tcp"):
 		return "tcp"
 	}
