@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -28,6 +27,8 @@ var (
 	errNoRelay    = errors.New("the relay has stopped relaying")
 	errExpired    = errors.New("the reservation could not be renewed in time")
 	errSurplus    = errors.New("not renewed: more reservations than wanted")
+	errNarrow     = errors.New("full-size packets vanish on this path: connecting anew with smaller ones")
+	errBetterWay  = errors.New("a better way to the relay is open")
 )
 
 // holding is a reservation that stands, and the connection it lives by.
@@ -42,8 +43,10 @@ type holding struct {
 	reservation reservation
 	addrs       []ma.Multiaddr
 	rtt         time.Duration
+	heard       time.Time // when a ping was last answered
 	silent      bool // the last ping was not answered
 	failing     bool // the last renewal failed
+	inspected   *bool
 	leaving     bool // it is being given up as one too many
 }
 
@@ -51,9 +54,15 @@ type holding struct {
 // kept, and another relay asked meanwhile.
 func (h *holding) sound() bool { return !h.silent && !h.failing && !h.leaving }
 
+// maxLimited bounds how many reservations more than wanted are held while those
+// without limits are looked for.
+const maxLimited = 2
+
 // claim asks for the turn to ask a relay for a reservation: it is given when
-// fewer stand, or are being asked for, than wanted.
-func (k *Keeper) claim(id peer.ID) bool {
+// fewer stand, or are being asked for, than wanted. Those on relays that limit
+// circuits count only for others of their kind: they are used when there is
+// nothing better, and until there is.
+func (k *Keeper) claim(c *candidate) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	pending := 0
@@ -62,24 +71,36 @@ func (k *Keeper) claim(id peer.ID) bool {
 			pending++
 		}
 	}
-	if k.soundLocked()+pending >= k.want() {
+	sound := k.soundLocked()
+	if !c.limited {
+		sound = k.unlimitedLocked()
+	}
+	if sound+pending >= k.want() || len(k.held)+pending >= k.want()+maxLimited {
 		return false
 	}
-	k.asking[id] = time.Now()
+	k.asking[c.id] = time.Now()
 	return true
 }
 
 // serve asks the candidate for a reservation and, when it is granted, keeps it
 // for as long as it lives.
 func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan struct{}) {
+	look := c.keeper.lookAt(ctx, conn)
+	defer look.end()
 	r, err := reserve(ctx, conn)
 	if err != nil {
 		c.denied(ctx, conn, err)
 		return
 	}
+	inspected, err := look.inspected()
+	if err != nil {
+		c.denied(ctx, conn, err)
+		_ = conn.Close()
+		return
+	}
 	c.refusals = 0
-	h := c.keeper.adopt(c, conn, r)
-	err = h.live(ctx, closed)
+	h := c.keeper.adopt(c, conn, r, inspected)
+	err = h.live(ctx, closed, look)
 	c.keeper.drop(ctx, c, h, err)
 }
 
@@ -89,6 +110,7 @@ func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
 	wait := max(backoff(c.refusals, maxBackoff, jitter()), refusalPause(err))
 	c.refusals++
 	noRelay := k.noHop(c.id, err)
+	k.starts.open()
 	k.mu.Lock()
 	delete(k.asking, c.id)
 	c.notBefore = time.Now().Add(wait)
@@ -112,15 +134,20 @@ func (k *Keeper) recordFailed(conn network.Conn, err error, renewal bool) {
 }
 
 // adopt makes the granted reservation one of ours.
-func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation) *holding {
-	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r}
+func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation, inspected *bool) *holding {
+	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r, inspected: inspected}
 	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
 	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
 	k.mu.Lock()
 	delete(k.asking, c.id)
-	k.held[c.id], c.relayed = h, true
+	first := len(k.held) == 0
+	k.held[c.id], c.relayed, c.limited = h, true, r.limited()
 	k.tellLocked()
 	k.mu.Unlock()
+	k.starts.open()
+	if first {
+		k.memorize(h)
+	}
 	k.tellChanged()
 	return h
 }
@@ -159,11 +186,12 @@ func (k *Keeper) dialled(c *candidate, conn network.Conn) ma.Multiaddr {
 }
 
 // live keeps the reservation until it is lost, and tells why; nil when ctx ends.
-func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
+func (h *holding) live(ctx context.Context, closed <-chan struct{}, look *look) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var wg sync.WaitGroup
-	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays} {
+	fits := func(ctx context.Context) error { return h.fits(ctx, look) }
+	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, fits} {
 		wg.Go(func() {
 			if err := watch(inner); err != nil {
 				end(err)
@@ -185,7 +213,7 @@ func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 // ping watches the path.
 func (h *holding) ping(ctx context.Context) error {
 	id := h.conn.RemotePeer()
-	p := pinger{conn: h.conn, report: h.pinged, speaks: func() bool { return h.keeper.says(id, ping.ID) }}
+	p := pinger{conn: h.conn, report: h.pinged, hurry: h.keeper.stirs, speaks: func() bool { return h.keeper.says(id, ping.ID) }}
 	return p.run(ctx)
 }
 
@@ -199,7 +227,8 @@ func (h *holding) pinged(rtt time.Duration, err error) {
 	silent := err != nil && !answered(h.conn, err)
 	k.mu.Lock()
 	if err == nil {
-		h.rtt = rtt
+		h.rtt, h.heard = rtt, time.Now()
+		k.tellLocked()
 	}
 	h.doubtLocked(&h.silent, silent)
 	k.mu.Unlock()
@@ -284,6 +313,9 @@ func (h *holding) surplus() bool {
 	h.keeper.mu.Lock()
 	defer h.keeper.mu.Unlock()
 	others := h.keeper.soundLocked()
+	if !h.reservation.limited() {
+		others = h.keeper.unlimitedLocked()
+	}
 	if h.sound() {
 		others--
 	}
@@ -306,6 +338,7 @@ func (h *holding) renewOnce(ctx context.Context) error {
 	addrs := circuitAddrs(h.conn.RemotePeer(), h.used, r.Addrs)
 	k.mu.Lock()
 	moved := !slices.EqualFunc(addrs, h.addrs, ma.Multiaddr.Equal)
+	moved = moved || r.limited() != h.reservation.limited()
 	h.reservation, h.addrs = r, addrs
 	h.doubtLocked(&h.failing, false)
 	k.mu.Unlock()
@@ -333,7 +366,7 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 		return
 	}
 	k.tellChanged()
-	if errors.Is(why, errDead) {
+	if errors.Is(why, errDead) || errors.Is(why, errNarrow) || errors.Is(why, errBetterWay) {
 		_ = h.conn.Close()
 	}
 }
@@ -347,6 +380,7 @@ func (h *holding) status() wire.RelayStatus {
 		Since:        h.conn.Stat().Opened.UTC(),
 		Expires:      h.reservation.Expires,
 		RTTMS:        ms(h.rtt),
+		Inspected:    h.inspected,
 		LimitSeconds: uint32(h.reservation.Limit / time.Second),
 		LimitBytes:   h.reservation.Data,
 	}
