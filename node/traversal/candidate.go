@@ -55,6 +55,7 @@ type candidate struct {
 	lists     map[string]bool // which name it now: configured, or the name that was resolved
 	found     bool            // it was found by other means, and is dialled only while needed
 	lead      ma.Multiaddr    // dialled first, and alone; see Memory
+	led       ma.Multiaddr    // what lead was
 	limited   bool            // its last reservation had limits on circuits
 	fresh     bool            // addrs has grown since the last dial
 	hop       hopSupport

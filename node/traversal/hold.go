@@ -38,12 +38,14 @@ type holding struct {
 	id     string // of the connection, as in events
 	used   ma.Multiaddr
 	made   time.Time
+	route  string        // by which proxy, as in wire.Event
+	took   time.Duration // since reservations were lacking
+	why    string        // this way, and no other
 
 	// guarded by keeper.mu
 	reservation reservation
 	addrs       []ma.Multiaddr
 	rtt         time.Duration
-	heard       time.Time // when a ping was last answered
 	silent      bool // the last ping was not answered
 	failing     bool // the last renewal failed
 	inspected   *bool
@@ -87,7 +89,7 @@ func (k *Keeper) claim(c *candidate) bool {
 func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan struct{}) {
 	look := c.keeper.lookAt(ctx, conn)
 	defer look.end()
-	r, err := reserve(ctx, conn)
+	r, err := c.reserve(ctx, conn)
 	if err != nil {
 		c.denied(ctx, conn, err)
 		return
@@ -100,8 +102,28 @@ func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan 
 	}
 	c.refusals = 0
 	h := c.keeper.adopt(c, conn, r, inspected)
-	err = h.live(ctx, closed, look)
+	err = h.live(ctx, closed)
 	c.keeper.drop(ctx, c, h, err)
+}
+
+// mutePatience bounds a request to a peer that has not even said what it speaks.
+// On a path where full-size packets vanish, that is what the first one is.
+const mutePatience = 3 * time.Second
+
+// reserve asks for a reservation. A peer on a new connection that never says a
+// word after its handshake is asked again over smaller packets.
+func (c *candidate) reserve(ctx context.Context, conn network.Conn) (reservation, error) {
+	if c.keeper.hopOf(c.id) != hopUnknown {
+		return reserve(ctx, conn)
+	}
+	mute, cancel := context.WithTimeout(ctx, mutePatience)
+	defer cancel()
+	r, err := reserve(mute, conn)
+	if isTimeout(err) && ctx.Err() == nil && !has(conn.RemoteMultiaddr(), ma.P_UDP) &&
+		c.keeper.tooNarrow(c.id, c.keeper.connID(conn), "no message of the peer arrived after its handshake") {
+		_ = conn.Close()
+	}
+	return r, err
 }
 
 // denied gives the turn back and notes why there is no reservation.
@@ -138,8 +160,16 @@ func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation, inspected
 	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r, inspected: inspected}
 	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
 	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
+	if k.Outer != nil {
+		outer, _ := k.Outer(conn)
+		h.route = outer.Route
+	}
 	k.mu.Lock()
 	delete(k.asking, c.id)
+	if !k.lacking.IsZero() {
+		h.took = time.Since(k.lacking)
+	}
+	h.why = c.whyLocked(h.used)
 	first := len(k.held) == 0
 	k.held[c.id], c.relayed, c.limited = h, true, r.limited()
 	k.tellLocked()
@@ -186,12 +216,11 @@ func (k *Keeper) dialled(c *candidate, conn network.Conn) ma.Multiaddr {
 }
 
 // live keeps the reservation until it is lost, and tells why; nil when ctx ends.
-func (h *holding) live(ctx context.Context, closed <-chan struct{}, look *look) error {
+func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var wg sync.WaitGroup
-	fits := func(ctx context.Context) error { return h.fits(ctx, look) }
-	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, fits} {
+	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, h.fits} {
 		wg.Go(func() {
 			if err := watch(inner); err != nil {
 				end(err)
@@ -227,8 +256,7 @@ func (h *holding) pinged(rtt time.Duration, err error) {
 	silent := err != nil && !answered(h.conn, err)
 	k.mu.Lock()
 	if err == nil {
-		h.rtt, h.heard = rtt, time.Now()
-		k.tellLocked()
+		h.rtt = rtt
 	}
 	h.doubtLocked(&h.silent, silent)
 	k.mu.Unlock()
@@ -376,6 +404,7 @@ func (h *holding) status() wire.RelayStatus {
 		PeerID:       h.conn.RemotePeer().String(),
 		Addr:         h.used.String(),
 		Transport:    TransportName(h.used),
+		Route:        h.route,
 		Conn:         h.id,
 		Since:        h.conn.Stat().Opened.UTC(),
 		Expires:      h.reservation.Expires,

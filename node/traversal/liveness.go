@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -46,7 +47,7 @@ type pinger struct {
 	dead   time.Duration // of silence ends it; 0 means deadAfter
 	report func(rtt time.Duration, err error)
 	hurry  func() <-chan struct{} // closed when the path has become doubtful; nil: never is
-	speaks func() bool // whether the peer says that it answers pings
+	speaks func() bool            // whether the peer says that it answers pings
 
 	stream negotiated // nil Stream: none is open
 	opened time.Time
@@ -186,5 +187,6 @@ func (p *pinger) end() {
 }
 
 func isTimeout(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err)
+	var n net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
 }

@@ -6,16 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/netcheck"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// Outer is what was seen of the TLS around libp2p's own handshake.
+// Outer is what was seen of the web traffic around libp2p's own handshake.
 type Outer struct {
+	Route    string // by which proxy, as in wire.Event
+	TLS      bool   // there was any
 	Verified bool   // the chain leads to an authority that this machine trusts
 	Leaf     []byte // SHA-256 of the certificate
 	Issuer   string // who has signed it, as it says
@@ -24,32 +27,42 @@ type Outer struct {
 // errInspected is a TLS interceptor on the path that ends the connection.
 var errInspected = errors.New("a TLS interceptor sits on the path")
 
-// look is one look at a new connection: what the relay says of itself, over a
-// path that carries full-size packets or does not.
+// look is one look at a new connection: what the relay says of its certificates.
 type look struct {
 	keeper *Keeper
 	conn   network.Conn
-	began  time.Time
+	outer  Outer
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the fields below are set
+	done   chan struct{} // closed when the fields below are set; nil: there is nothing to look at
 	said   statement
 	err    error
 }
 
-// lookAt asks the relay at the far end, beside whatever else is asked of it.
+// lookAt asks the relay at the far end, beside whatever else is asked of it. Only
+// web traffic is looked at: nothing else is known to be intercepted.
 func (k *Keeper) lookAt(ctx context.Context, conn network.Conn) *look {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
-	l := &look{keeper: k, conn: conn, began: time.Now(), cancel: cancel, done: make(chan struct{})}
+	l := &look{keeper: k, conn: conn, cancel: func() {}}
+	if k.Outer == nil {
+		return l
+	}
+	var web bool
+	if l.outer, web = k.Outer(conn); !web || !l.outer.TLS {
+		return l
+	}
+	ctx, l.cancel = context.WithCancel(ctx)
+	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
-		l.said, l.err = askStatement(ctx, conn)
+		l.said, l.err = askStatement(ctx, conn, 0)
 	}()
 	return l
 }
 
 func (l *look) end() {
 	l.cancel()
-	<-l.done
+	if l.done != nil {
+		<-l.done
+	}
 }
 
 // inspected tells whether a TLS interceptor sits on the path, nil when that is
@@ -57,22 +70,18 @@ func (l *look) end() {
 // relay is, libp2p's handshake inside has proven in any case: an interceptor
 // sees when and how much we talk, and can cut it off.
 func (l *look) inspected() (*bool, error) {
-	if l.keeper.Outer == nil {
-		return nil, nil
-	}
-	outer, ok := l.keeper.Outer(l.conn)
-	if !ok {
+	if l.done == nil {
 		return nil, nil
 	}
 	<-l.done
-	yes := l.err == nil && !slices.ContainsFunc(l.said.Certificates, func(hash []byte) bool { return bytes.Equal(hash, outer.Leaf) })
+	yes := l.err == nil && !slices.ContainsFunc(l.said.Certificates, func(hash []byte) bool { return bytes.Equal(hash, l.outer.Leaf) })
 	switch {
 	case l.err == nil && !yes:
 		return &yes, nil
-	case l.err != nil && outer.Verified:
+	case l.err != nil && l.outer.Verified:
 		return nil, nil // a relay that does not say, with a certificate that is in order
 	}
-	return &yes, l.judge(outer)
+	return &yes, l.judge(l.outer)
 }
 
 // judge records an interceptor, or a certificate that nobody vouches for, and
@@ -96,45 +105,30 @@ func (l *look) judge(outer Outer) error {
 	return err
 }
 
-// fits ends with an error when full-size packets vanish on the path while small
-// ones pass: whoever filters ICMP has broken path MTU discovery (RFC 2923).
-func (h *holding) fits(ctx context.Context, l *look) error {
-	select {
-	case <-l.done:
-	case <-ctx.Done():
+// fits ends with an error when full-size packets vanish on the path, on which
+// small ones have brought a reservation: whoever filters ICMP has broken path
+// MTU discovery (RFC 2923). TCP would send them again and again, and all that
+// follows would wait. QUIC measures the path by itself.
+func (h *holding) fits(ctx context.Context) error {
+	if has(h.conn.RemoteMultiaddr(), ma.P_UDP) {
 		return nil
 	}
-	if !isTimeout(l.err) || ctx.Err() != nil || !h.answeredSince(ctx, l.began) {
+	_, err := askStatement(ctx, h.conn, fullSize)
+	if ctx.Err() != nil || !isTimeout(err) ||
+		!h.keeper.tooNarrow(h.conn.RemotePeer(), h.id, fmt.Sprintf("%d bytes at once were not answered within %s", fullSize, statementTimeout)) {
 		return nil
 	}
-	return h.keeper.tooNarrow(h.conn)
-}
-
-// answeredSince waits for a ping that is answered after then.
-func (h *holding) answeredSince(ctx context.Context, then time.Time) bool {
-	k := h.keeper
-	for end := time.Now().Add(pingEvery + pingTimeout); ctx.Err() == nil && time.Now().Before(end); {
-		change := k.change()
-		k.mu.Lock()
-		answered := h.heard.After(then)
-		k.mu.Unlock()
-		if answered {
-			return true
-		}
-		await(ctx, change, time.Second)
-	}
-	return false
-}
-
-// tooNarrow has later connections use small packets, and is an error unless this
-// one did already.
-func (k *Keeper) tooNarrow(conn network.Conn) error {
-	if !k.beNarrow() {
-		return nil
-	}
-	k.record(wire.Event{Kind: wire.PathNarrow, Relay: conn.RemotePeer().String(), Conn: k.connID(conn),
-		Detail: fmt.Sprintf("%d bytes at once were not answered within %s, although pings were", statementPad, statementTimeout)})
 	return errNarrow
+}
+
+// tooNarrow has later connections use small packets, and tells whether that is
+// news. conn may be empty: a dial did not get as far.
+func (k *Keeper) tooNarrow(peer peer.ID, conn, why string) bool {
+	if !k.beNarrow() {
+		return false
+	}
+	k.record(wire.Event{Kind: wire.PathNarrow, Relay: peer.String(), Conn: conn, Detail: why})
+	return true
 }
 
 // beNarrow has later connections use small packets, and tells whether that is
@@ -156,6 +150,6 @@ func (k *Keeper) beNarrow() bool {
 // packets pass everywhere, so a wrong suspicion costs nothing but some speed.
 func (c *candidate) suspectNarrow(err error) {
 	if c.keeper.lackingFor() > 0 && netcheck.Stalled(err) {
-		c.keeper.beNarrow()
+		c.keeper.tooNarrow(c.id, "", "a connection was made, and then its handshake was not answered")
 	}
 }

@@ -2,6 +2,7 @@ package traversal
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -63,7 +64,7 @@ func (k *Keeper) led(ctx context.Context, way Way) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := k.candidateLocked(way.Relay)
-	c.lead, c.found = way.Addr, true
+	c.lead, c.led, c.found = way.Addr, way.Addr, true
 	c.listedFound(way.Addr)
 	k.tending.Go(func() { c.tend(ctx) })
 }
@@ -99,11 +100,30 @@ func (k *Keeper) memorize(h *holding) {
 		return
 	}
 	k.mu.Lock()
-	narrow, since := k.narrow, k.lacking
+	narrow := k.narrow
 	k.mu.Unlock()
-	took := time.Duration(0)
-	if !since.IsZero() {
-		took = time.Since(since)
+	k.Memory.Keep(Way{Relay: h.conn.RemotePeer(), Addr: h.used, Narrow: narrow, Took: h.took})
+}
+
+// Way tells how the first of Relays was reached, nil while there is none.
+func (k *Keeper) Way() *wire.WayStatus {
+	for _, h := range k.holdings() {
+		return &wire.WayStatus{
+			Relay: h.conn.RemotePeer().String(), Addr: h.used.String(), Transport: TransportName(h.used),
+			Route: h.route, TookMS: ms(h.took), Why: h.why,
+		}
 	}
-	k.Memory.Keep(Way{Relay: h.conn.RemotePeer(), Addr: h.used, Narrow: narrow, Took: took})
+	return nil
+}
+
+// whyLocked tells why a reservation came by this address. keeper.mu is held.
+func (c *candidate) whyLocked(used ma.Multiaddr) string {
+	if c.led != nil && sameEndpoint(c.led, used) {
+		return "it won in this network last time, and works"
+	}
+	relays, addrs := 0, 0
+	for _, other := range c.keeper.candidates {
+		relays, addrs = relays+1, addrs+len(other.addrs)
+	}
+	return fmt.Sprintf("the first to lead to a reservation, of %d addresses of %d peers", addrs, relays)
 }

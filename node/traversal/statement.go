@@ -13,17 +13,19 @@ import (
 )
 
 // StatementProtocol is how a node tells who connected to it by which certificate
-// it can be known from outside, and shows on the way that the path carries
-// full-size packets: statementPad zeros, write side closed, one CBOR map back.
+// it can be known from outside, and how both find out whether the path carries
+// full-size packets. The request is any number of bytes, its write side closed;
+// the answer is one CBOR map, with as many bytes of padding as came.
 const StatementProtocol = protocol.ID("/worldcompute/statement/1.0.0")
 
 const (
 	// statementTimeout bounds one statement, a round trip: a path that has not
 	// answered by then loses what is sent on it, or is a satellite with a queue.
 	statementTimeout = 3 * time.Second
-	// statementPad is more than fits one packet of an Ethernet, both ways.
-	statementPad = 1600
-	// maxStatement bounds what is read of one.
+	// fullSize is more than fits one packet of an Ethernet.
+	fullSize = 1600
+	// maxPad and maxStatement bound what is read of a request and of an answer.
+	maxPad       = 4 << 10
 	maxStatement = 16 << 10
 )
 
@@ -48,10 +50,11 @@ func answerStatement(s network.Stream, certificates [][]byte) error {
 	if err := s.SetDeadline(time.Now().Add(statementTimeout)); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, io.LimitReader(s, maxStatement)); err != nil {
+	pad, err := io.Copy(io.Discard, io.LimitReader(s, maxPad))
+	if err != nil {
 		return err
 	}
-	b, err := cbor.Marshal(statement{Certificates: certificates, Pad: make([]byte, statementPad)})
+	b, err := cbor.Marshal(statement{Certificates: certificates, Pad: make([]byte, pad)})
 	if err != nil {
 		return err
 	}
@@ -59,15 +62,17 @@ func answerStatement(s network.Stream, certificates [][]byte) error {
 	return err
 }
 
-// askStatement asks the far end of conn.
-func askStatement(ctx context.Context, conn network.Conn) (statement, error) {
+// askStatement asks the far end of conn, with so many bytes of padding both ways.
+func askStatement(ctx context.Context, conn network.Conn, pad int) (statement, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
 	s, err := openStream(ctx, conn, StatementProtocol)
 	if err != nil {
 		return statement{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	said, err := exchangeStatement(s)
+	said, err := exchangeStatement(s, pad)
 	if err != nil {
 		_ = s.Reset()
 		return statement{}, fmt.Errorf("ask %s for its certificates: %w", conn.RemotePeer(), ctxCause(ctx, err))
@@ -76,8 +81,9 @@ func askStatement(ctx context.Context, conn network.Conn) (statement, error) {
 	return said, nil
 }
 
-func exchangeStatement(s negotiated) (statement, error) {
-	if _, err := s.Write(make([]byte, statementPad)); err != nil {
+func exchangeStatement(s negotiated, pad int) (statement, error) {
+	// Written even when it is empty: the protocol's name goes out with it.
+	if _, err := s.Write(make([]byte, pad)); err != nil {
 		return statement{}, err
 	}
 	if err := s.CloseWrite(); err != nil {
