@@ -220,7 +220,7 @@ func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var wg sync.WaitGroup
-	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, h.fits} {
+	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, h.fits, h.improves} {
 		wg.Go(func() {
 			if err := watch(inner); err != nil {
 				end(err)

@@ -59,13 +59,13 @@ type Keeper struct {
 	// RefuseInspected leaves relays to which the way leads through a TLS
 	// interceptor, though the host trusts it.
 	RefuseInspected bool
-	// Narrow is told that full-size packets vanish in this network: connections
-	// dialled from now on have to use smaller ones. nil: nobody can.
-	Narrow func()
+	// Narrow is told whether full-size packets vanish in this network: connections
+	// dialled from then on have to use smaller ones. nil: nobody can.
+	Narrow func(bool)
 	Log    *slog.Logger // nil means discard
 
-	starts     gate          // of dials
-	renewEvery time.Duration // 0 means renewEvery; shorter in tests
+	starts                   gate          // of dials
+	renewEvery, improveEvery time.Duration // 0 means the constants of these names; shorter in tests
 
 	mu         sync.Mutex // guards the fields below
 	candidates map[peer.ID]*candidate

@@ -141,7 +141,7 @@ func (k *Keeper) beNarrow() bool {
 	if was || k.Narrow == nil {
 		return false
 	}
-	k.Narrow()
+	k.Narrow(true)
 	return true
 }
 

@@ -17,6 +17,10 @@ func (k *Keeper) NetworkChanged() {
 	for _, c := range k.candidates {
 		c.notBefore = time.Time{}
 	}
+	if k.narrow {
+		k.narrow = false
+		k.Narrow(false)
+	}
 	k.tellLocked()
 }
 

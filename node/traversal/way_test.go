@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/wire"
 )
@@ -271,7 +272,7 @@ func TestAPathTooNarrowForFullSizePacketsIsNoticedAndLeftForSmallerOnes(t *testi
 	n := &narrowing{}
 	c := n.forward(t, hostPort(relayHost))
 	k := &Keeper{Host: newHost(t), Bootstrap: []string{c.addr.String() + "/p2p/" + relayHost.ID().String()},
-		Narrow: func() { n.learned.Store(true) }}
+		Narrow: n.learned.Store}
 	past := keep(t, k)
 	eventually(t, "word of the narrow path", statementTimeout+mutePatience+identifyPatience+time.Second, func() bool { return len(past.of(wire.PathNarrow)) == 1 })
 	former := past.of(wire.PathNarrow)[0].Conn
@@ -286,13 +287,49 @@ func TestAPathThatCarriesFullSizePacketsIsNotCalledNarrow(t *testing.T) {
 	relayHost := newHost(t, loopback)
 	newRelay(t, relayHost)
 	ServeStatement(relayHost, func() [][]byte { return nil })
-	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost)}, Narrow: func() { t.Error("narrow") }}
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost)}, Narrow: func(bool) { t.Error("narrow") }}
 	past := keep(t, k)
 	eventually(t, "reservation", 2*time.Second, reservedOn(k, relayHost))
 	time.Sleep(statementTimeout + 200*time.Millisecond)
 	if e := past.of(wire.PathNarrow); len(e) != 0 {
 		t.Errorf("%+v", e)
 	}
+}
+
+func TestABetterWayIsTakenOnceItIsOpenWhileAnotherRelayKeepsUsReachable(t *testing.T) {
+	t.Parallel()
+	both, other := newHost(t, "/ip4/127.0.0.1/tcp/0/tls/ws"), newHost(t, loopback)
+	newRelay(t, both)
+	newRelay(t, other)
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(both)}, improveEvery: 200 * time.Millisecond}
+	past := keep(t, k)
+	eventually(t, "reservation over WebSocket", 2*time.Second, reservedOn(k, both))
+	if err := both.Network().Listen(ma.StringCast(loopback)); err != nil {
+		t.Fatal(err)
+	}
+	var tcp ma.Multiaddr
+	for _, a := range both.Network().ListenAddresses() {
+		if TransportName(a) == "tcp" {
+			tcp = a
+		}
+	}
+	k.add(t.Context(), both.ID(), tcp)
+	time.Sleep(time.Second)
+	if n := len(past.of(wire.ReservationLost)); n != 0 {
+		t.Fatal("the only reservation was given up for a better way")
+	}
+	k.mu.Lock()
+	k.Want = 2
+	k.tellLocked()
+	k.mu.Unlock()
+	k.add(t.Context(), other.ID(), other.Addrs()...)
+	eventually(t, "reservation over TCP, and another", 5*time.Second, func() bool {
+		ways := map[string]string{}
+		for _, r := range k.Relays() {
+			ways[r.PeerID] = r.Transport
+		}
+		return len(ways) == 2 && ways[both.ID().String()] == "tcp"
+	})
 }
 
 func TestAnInterceptorIsTold(t *testing.T) {
