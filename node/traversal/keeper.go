@@ -339,6 +339,17 @@ func (k *Keeper) need() (lacking bool, lost time.Time) {
 	return k.soundLocked() < k.want(), k.lost
 }
 
+// Lacking tells for how long no reservation at all has been held; 0 when one is,
+// or none is wanted.
+func (k *Keeper) Lacking() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lacking.IsZero() || k.soundLocked() > 0 {
+		return 0
+	}
+	return time.Since(k.lacking)
+}
+
 // lackingFor tells for how long fewer sound reservations have been held than
 // wanted; 0 when they are not.
 func (k *Keeper) lackingFor() time.Duration {
