@@ -34,19 +34,19 @@ import (
 
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
-	Dir         string       // identity, events, socket; made, 0700, when missing
-	Bootstrap   []string     // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
-	NoBootstrap bool         // join nobody
-	Relay       bool         // be a relay for others, and need none
-	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
-	Announce    []string     // IP addresses that the machine is reached at, where they are not on an interface
-	Name        string       // shown in status; empty means the hostname
-	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
+	Dir         string   // identity, events, socket; made, 0700, when missing
+	Bootstrap   []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
+	NoBootstrap bool     // join nobody
+	Relay       bool     // be a relay for others, and need none
+	Listen      []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
+	Announce    []string // IP addresses that the machine is reached at, where they are not on an interface
+	Name        string   // shown in status; empty means the hostname
+	Allow       []string // peer IDs that may submit jobs, or "any"; empty means nobody
 	// RefuseInspected leaves relays to which the way leads through a TLS interceptor
 	// that this machine trusts.
 	RefuseInspected bool
-	Version     string       // of the software, as told to peers
-	Log         *slog.Logger // nil means discard
+	Version         string       // of the software, as told to peers
+	Log             *slog.Logger // nil means discard
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and

@@ -136,7 +136,7 @@ func (s *surroundings) watch(ctx context.Context, keeper *traversal.Keeper) {
 // watchPortal looks for a captive portal while reservations are lacking, and
 // tells the keeper when one has opened.
 func (s *surroundings) watchPortal(ctx context.Context, keeper *traversal.Keeper) {
-	p := &names.Portal{Resolver: s.names.System}
+	p := &names.Portal{}
 	wait := portalAfter
 	for sleep(ctx, wait) {
 		wait = portalIdle

@@ -158,18 +158,20 @@ func (r *Resolver) run(ctx context.Context, c *race) ([]string, error) {
 	return answer.Values, nil
 }
 
-// setUp makes what the zero value leaves open.
+// setUp makes what the first lookup needs.
 func (r *Resolver) setUp() {
 	r.once.Do(func() {
-		if r.Log == nil {
-			r.Log = slog.New(slog.DiscardHandler)
+		log := r.Log
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
 		}
-		if r.Servers == nil {
-			r.Servers = Builtin()
+		servers := r.Servers
+		if servers == nil {
+			servers = Builtin()
 		}
-		first, rest := split(r.Servers)
+		first, rest := split(servers)
 		r.first, r.rest = r.sources(first), r.sources(rest)
-		r.cache = &cache{path: r.CacheFile, log: r.Log}
+		r.cache = &cache{path: r.CacheFile, log: log}
 	})
 }
 
