@@ -28,6 +28,11 @@ type order struct {
 	ID      int    // of a socket
 	Data    []byte
 	Timeout time.Duration
+	Name    string            // tls: SNI
+	ALPN    []string          // tls
+	Public  bool              // tls listen: with the certificate that public hosts have
+	Method  string            // fetch
+	Headers map[string]string // fetch
 }
 
 type answer struct {
@@ -37,6 +42,7 @@ type answer struct {
 	Data   []byte
 	Took   time.Duration
 	Err    string
+	seen   // of TLS and HTTP
 }
 
 // hand is a test's hand on a host's network: this program, running there.
@@ -160,7 +166,10 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		}
 		return keep(c, err)
 	case "accept":
-		l := (*sockets)[o.ID].(*net.TCPListener)
+		l := (*sockets)[o.ID].(interface {
+			net.Listener
+			SetDeadline(time.Time) error
+		})
 		l.SetDeadline(deadline)
 		c, err := l.Accept()
 		if err == nil {
@@ -194,6 +203,14 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := c.Read(buf)
 		a.Data = buf[:n]
 		return err
+	case "tls listen":
+		l, err := listenTLS(o.Addr, o.Public)
+		return keep(l, err)
+	case "tls":
+		c, err := o.dialTLS(a)
+		return keep(c, err)
+	case "fetch":
+		return o.fetch(a)
 	case "query":
 		return o.query(a)
 	case "close":

@@ -15,6 +15,7 @@ import (
 // network is the lab's links, routers and wires, as lab init holds them.
 type network struct {
 	plan  plan
+	pki   authorities
 	wires []*wire
 	core  netNS
 	sites []netNS // the routers, as in plan.Sites
@@ -32,7 +33,11 @@ func newNetwork(p plan) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &network{plan: p, self: self}
+	pki, err := newAuthorities()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{plan: p, pki: pki, self: self}
 	var errs []error
 	make := func() netNS {
 		ns, err := newNetNS()

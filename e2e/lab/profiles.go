@@ -10,6 +10,8 @@ const open = "open"
 type build struct {
 	public bool   // no router: hosts have addresses on the core
 	rules  []rule // of the router, in order
+	// services run on the router.
+	services []service
 }
 
 // catalogue is in the order in which a reader learns them.
