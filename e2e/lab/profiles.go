@@ -29,6 +29,16 @@ var catalogue = []Profile{
 		build{rules: []rule{masquerade, dropUDP, swallow(multistreamHeader)}}},
 	{"blocked", "nothing gets out, and nobody is told",
 		build{rules: []rule{masquerade, dropAll}}},
+	{"proxy-only", "an office: nothing gets out but through the HTTP proxy that the environment names, and public names are unknown",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), httpAnnounced, internal}}},
+	{"proxy-auth", "an office whose HTTP proxy wants a user and a password (Basic), which are in a file on the host",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{password: true}.service(), httpAnnounced, credentials, internal}}},
+	{"proxy-443", "an office whose HTTP proxy lets CONNECT reach port 443 only",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{ports: []uint16{443}}.service(), httpAnnounced, internal}}},
+	{"proxy-wpad", "an office whose HTTP proxy is announced by a PAC file at http://wpad.corp.lan/wpad.dat, and nowhere else",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), wpad, internal}}},
+	{"proxy-socks", "an office with a SOCKS5 proxy instead",
+		build{rules: []rule{dropAll}, services: []service{socksProxy, socksAnnounced, internal}}},
 }
 
 // Profiles are those that inventories may name.
