@@ -39,6 +39,16 @@ var catalogue = []Profile{
 		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), wpad, internal}}},
 	{"proxy-socks", "an office with a SOCKS5 proxy instead",
 		build{rules: []rule{dropAll}, services: []service{socksProxy, socksAnnounced, internal}}},
+	{"tls-intercept", "an office that reads TLS on 443 with an authority of its own, which its machines trust; but for HTTP on 80, all else is dropped",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{}.service(), trusted}}},
+	{"tls-intercept-untrusted", "the same, seen from a machine that does not trust that authority",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{}.service()}}},
+	{"tls-intercept-strict", "the same, trusted, and servers need a certificate of a public authority",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{verify: true}.service(), trusted}}},
+	{"proxy-no-upgrade", "an office that reads TLS on 443, lets nothing upgrade to WebSocket, and holds requests back until they are whole; all else is dropped",
+		build{rules: []rule{redirectTLS, dropAll}, services: []service{interception{stripUpgrade: true}.service(), trusted}}},
+	{"transparent-80", "a provider that puts a proxy into the way of plain HTTP, unasked; it lets nothing upgrade",
+		build{rules: []rule{masquerade, redirectPlain}, services: []service{interception{plain: true, stripUpgrade: true}.service()}}},
 }
 
 // Profiles are those that inventories may name.
