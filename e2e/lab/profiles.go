@@ -49,6 +49,12 @@ var catalogue = []Profile{
 		build{rules: []rule{redirectTLS, dropAll}, services: []service{interception{stripUpgrade: true}.service(), trusted}}},
 	{"transparent-80", "a provider that puts a proxy into the way of plain HTTP, unasked; it lets nothing upgrade",
 		build{rules: []rule{masquerade, redirectPlain}, services: []service{interception{plain: true, stripUpgrade: true}.service()}}},
+	{"dns-no-txt", "a resolver that denies the text records of /dnsaddr names",
+		build{rules: []rule{masquerade}, services: []service{withoutDNSAddr}}},
+	{"dns-hijack", "whatever server is asked, over UDP or TCP, every name is the router's address",
+		build{rules: []rule{masquerade, redirectDNS}, services: []service{lies}}},
+	{"captive-portal", "a hotel: until somebody has logged in at the page to which HTTP is sent, all else is refused",
+		build{rules: []rule{masquerade, untilLogin}, services: []service{portal}}},
 }
 
 // Profiles are those that inventories may name.
