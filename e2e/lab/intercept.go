@@ -34,10 +34,10 @@ type interception struct {
 	stripUpgrade bool // makes WebSocket handshakes ordinary requests, and holds a request back until its body is whole
 }
 
+// The ports that firewalls redirect to interceptors.
 const (
-	// The ports that firewalls redirect to interceptors.
 	interceptTLSPort   = 8443
-	interceptPlainPort = 8080 + 1 // next to the portal's
+	interceptPlainPort = 8081
 )
 
 // maxHeld is how large a request body may be that is held back; real boxes have

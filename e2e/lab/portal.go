@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	portalName = "portal." + localZone
-	portalPage = "http://portal.lan/login"
+	portalName = "portal.lan"
 	// portalPort takes logins as well, for those who know the router only.
 	portalPort = 8080
 )
@@ -36,7 +35,7 @@ var portal = service{start: func(r *router) error {
 	})
 	pages.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		if !r.isAddressed(q.Host) {
-			http.Redirect(w, q, portalPage, http.StatusFound)
+			http.Redirect(w, q, "http://"+portalName+"/login", http.StatusFound)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -52,7 +51,7 @@ func (r *router) isAddressed(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	return host == "portal.lan" || host == r.addr.String()
+	return host == portalName || host == r.addr.String()
 }
 
 func withoutKeepAlive(h http.Handler) http.Handler {

@@ -96,7 +96,8 @@ func (p httpProxy) connect(w http.ResponseWriter, q *http.Request, dial dialFunc
 		return
 	}
 	if _, err := fmt.Fprint(in, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
-		_, _ = in.Close(), out.Close()
+		in.Close()
+		out.Close()
 		return
 	}
 	splice(in, early, out)
@@ -124,7 +125,8 @@ func announced(url string, names ...string) service {
 		for _, name := range names {
 			e.Env = append(e.Env, name+"="+url)
 		}
-		e.Env = append(e.Env, "NO_PROXY=localhost,127.0.0.1,."+officeDomain)
+		const inside = "localhost,127.0.0.1,." + officeDomain
+		e.Env = append(e.Env, "NO_PROXY="+inside, "no_proxy="+inside)
 	}}
 }
 

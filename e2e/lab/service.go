@@ -188,7 +188,8 @@ func splice(a net.Conn, fromA io.Reader, b net.Conn) {
 	}()
 	pour(a, b)
 	<-done
-	_, _ = a.Close(), b.Close()
+	a.Close()
+	b.Close()
 }
 
 // pour copies until the end, and hands that on. What cannot be written any more
@@ -203,6 +204,6 @@ func pour(to net.Conn, from io.Reader) {
 
 // timedOut tells whether a dial met silence.
 func timedOut(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
