@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/pkg/sftp"
 )
 
 // order is what a test asks an agent on a host to do with its network.
@@ -54,41 +53,21 @@ type hand struct {
 	out  *json.Decoder
 }
 
-const agentPath = "agent"
+// agentPath is this program, without a copy of it in the host's memory: every
+// host's PID 1 runs it.
+const agentPath = "/proc/1/exe"
 
-// hand uploads this program to a host, starts it as an agent, and returns a
-// hand on it.
+// hand starts this program as an agent on a host, and returns a hand on it.
 func (l *Lab) hand(t testing.TB, host string) *hand {
 	t.Helper()
-	c := l.login(t, host)
-	files, err := sftp.NewClient(c, sftp.UseConcurrentWrites(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	from, err := os.Open(ownBinary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer from.Close()
-	to, err := files.Create(agentPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := to.ReadFromWithConcurrency(from, 64); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(to.Chmod(0o700), to.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.NewSession()
+	s, err := l.login(t, host).NewSession()
 	if err != nil {
 		t.Fatal(err)
 	}
 	in, err1 := s.StdinPipe()
 	out, err2 := s.StdoutPipe()
 	s.Stderr = t.Output()
-	if err := errors.Join(err1, err2, s.Start("exec ./"+agentPath+" agent")); err != nil {
+	if err := errors.Join(err1, err2, s.Start("exec "+agentPath+" agent")); err != nil {
 		t.Fatal(err)
 	}
 	return &hand{t: t, name: host, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
@@ -213,6 +192,8 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return o.fetch(a)
 	case "query":
 		return o.query(a)
+	case "end": // of one direction
+		return (*sockets)[o.ID].(*net.TCPConn).CloseWrite()
 	case "close":
 		return (*sockets)[o.ID].Close()
 	case "sink": // read a stream to its end, and say how much it was

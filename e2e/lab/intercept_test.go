@@ -127,8 +127,10 @@ func TestAProxyWithoutUpgradePassesOrdinaryRequestsOnly(t *testing.T) {
 	if got := far.receive("onetwo"); !strings.Contains(got, "Content-Length: 6\r\n") {
 		t.Errorf("the whole request arrives as %q", got)
 	}
-	far.send("HTTP/1.1 204 No Content\r\n\r\n")
-	near.receive("\r\n\r\n")
+	far.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
+	near.receive("\r\n\r\none")
+	far.send("two")
+	near.receive("two")
 }
 
 func TestATransparentProxyTakesPlainHTTPOnly(t *testing.T) {

@@ -19,6 +19,15 @@ func TestACaptivePortalOpensToWhoeverLogsIn(t *testing.T) {
 	if a := h.do(order{Do: "fetch", Method: "GET", Addr: "http://portal.lan/login", Timeout: time.Second}); a.Status != 200 || !strings.Contains(string(a.Data), "<form") {
 		t.Errorf("the portal's page is %d %q", a.Status, a.Data)
 	}
+	kept := dial(t, h, s.addr+":80")
+	kept.send("GET / HTTP/1.1\r\nHost: relay\r\n\r\n")
+	a := h.ask(order{Do: "read", ID: kept.id, Timeout: time.Second})
+	for a.Err == "" {
+		a = h.ask(order{Do: "read", ID: kept.id, Timeout: time.Second})
+	}
+	if a.Err != "EOF" { // a connection that stays would end at the portal after the login, too
+		t.Errorf("the portal keeps a connection: %s", a.Err)
+	}
 	if got := query(t, h, "udp", router+":53", relayName+" A"); !strings.HasSuffix(got, s.addr) {
 		t.Errorf("DNS says %s", got)
 	}

@@ -40,7 +40,7 @@ func TestOfficesLetNothingOutButThroughTheirProxies(t *testing.T) {
 		if got := near.receive("\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
 			t.Errorf("%s: CONNECT %s is answered with %q", c.profile, c.to, got)
 		} else if strings.HasSuffix(c.to, ":4001") {
-			wantJoined(t, near, s.accept(t, "4001"))
+			wantSpliced(t, near, s.accept(t, "4001"))
 		}
 	}
 	for profile, h := range s.hands {
@@ -116,7 +116,7 @@ func TestASOCKSProxyConnectsByAddressAndName(t *testing.T) {
 		if len(got) < 2 || got[1] != c.status {
 			t.Errorf("CONNECT to %q is answered with %x, want status %d", c.to, got, c.status)
 		} else if c.status == 0 {
-			wantJoined(t, near, s.accept(t, "4001"))
+			wantSpliced(t, near, s.accept(t, "4001"))
 		}
 	}
 }

@@ -43,13 +43,13 @@ func untilLogin(f *firewall) {
 	tcp := protocol(unix.IPPROTO_TCP)
 	f.add(f.prerouting(), in(lan), stranger, tcp, destination(expr.CmpOpEq, 80), []expr.Any{&expr.Redir{}})
 	f.outgoing(stranger, tcp, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
-	f.outgoing(stranger, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: adminProhibited}})
+	f.outgoing(stranger, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: codeAdminProhibited}})
 }
 
 const (
-	authed          = "authed" // the set of those who have logged in
-	sourceOffset    = 12       // of an IPv4 header
-	adminProhibited = 13       // ICMP code, RFC 1812
+	authed              = "authed" // the set of those who have logged in
+	sourceOffset        = 12       // of an IPv4 header
+	codeAdminProhibited = 13       // of ICMP's destination unreachable (RFC 1812, section 5.2.7.1)
 )
 
 // admit adds a host to those who have logged in. Its next packet passes.

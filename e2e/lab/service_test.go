@@ -101,16 +101,39 @@ func (s socket) wantSilence() {
 	}
 }
 
-// wantJoined sends both ways, then ends one direction after the other.
+// wantJoined sends both ways, then closes one end, of which the other has to hear.
 func wantJoined(t *testing.T, near, far socket) {
 	t.Helper()
+	exchange(near, far)
+	near.on.do(order{Do: "close", ID: near.id})
+	far.wantEnd()
+}
+
+// wantSpliced sends both ways, and goes on doing so in one direction when the
+// other has ended.
+func wantSpliced(t *testing.T, near, far socket) {
+	t.Helper()
+	exchange(near, far)
+	near.on.do(order{Do: "end", ID: near.id})
+	far.wantEnd()
+	far.send("last words")
+	near.receive("last words")
+	far.on.do(order{Do: "close", ID: far.id})
+	near.wantEnd()
+}
+
+func exchange(near, far socket) {
+	near.t.Helper()
 	near.send("there")
 	far.receive("there")
 	far.send("and back")
 	near.receive("and back")
-	near.on.do(order{Do: "close", ID: near.id})
-	if a := far.on.ask(order{Do: "read", ID: far.id, Timeout: time.Second}); a.Err != "EOF" {
-		t.Errorf("the end of a connection is not handed on: %q, %s", a.Data, a.Err)
+}
+
+func (s socket) wantEnd() {
+	s.t.Helper()
+	if a := s.on.ask(order{Do: "read", ID: s.id, Timeout: time.Second}); a.Err != "EOF" {
+		s.t.Errorf("%s is not told of the end: %q, %s", s.on.name, a.Data, a.Err)
 	}
 }
 
