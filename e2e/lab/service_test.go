@@ -27,6 +27,7 @@ type served struct {
 const relayName = "relay1." + defaultZone
 
 func serve(t *testing.T, profiles ...string) *served {
+	t.Parallel() // most of a test's time is spent on waiting for what must not come
 	l := &inventory.Lab{
 		Latency:  10 * time.Millisecond,
 		Networks: []inventory.LabNetwork{{Name: "core", Profile: open}},
