@@ -182,14 +182,6 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := c.Read(buf)
 		a.Data = buf[:n]
 		return err
-	case "tls listen":
-		l, err := listenTLS(o.Addr, o.Public)
-		return keep(l, err)
-	case "tls":
-		c, err := o.dialTLS(a)
-		return keep(c, err)
-	case "fetch":
-		return o.fetch(a)
 	case "query":
 		return o.query(a)
 	case "end": // of one direction
@@ -201,6 +193,14 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := io.Copy(io.Discard, c)
 		a.Data = fmt.Append(nil, n)
 		return err
+	case "tls listen":
+		l, err := listenTLS(o.Addr, o.Public)
+		return keep(l, err)
+	case "tls":
+		c, err := o.dialTLS(a)
+		return keep(c, err)
+	case "fetch":
+		return o.fetch(a)
 	case "pour": // write for the timeout, then close
 		c := (*sockets)[o.ID].(net.Conn)
 		buf := make([]byte, 256<<10)

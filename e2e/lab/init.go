@@ -19,7 +19,7 @@ import (
 )
 
 // runInit is lab init: PID 1 of the lab. It builds the network, starts the
-// hosts, runs the services and moves frames until the suite is gone. Its exit ends
+// hosts, serves DNS and moves frames until the suite is gone. Its exit ends
 // every process of the lab.
 func runInit() error {
 	survivePipes()

@@ -15,13 +15,13 @@ import (
 // network is the lab's links, routers and wires, as lab init holds them.
 type network struct {
 	plan  plan
-	pki   authorities
 	wires []*wire
 	core  netNS
 	sites []netNS // the routers, as in plan.Sites
 	hosts []netNS // as in plan.Machines
 	links int     // access links so far
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+	pki   authorities
 }
 
 const eth0 = "eth0"
