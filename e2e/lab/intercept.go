@@ -57,7 +57,7 @@ func (i interception) service() service {
 		if err != nil {
 			return err
 		}
-		var in net.Listener = &flows{Listener: l, router: r}
+		var in net.Listener = &redirects{Listener: l, router: r}
 		if !i.plain {
 			in = tls.NewListener(in, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 				return i.impersonate(hello, r)
@@ -65,7 +65,7 @@ func (i interception) service() service {
 		}
 		s := &http.Server{
 			Handler:           i.handler(),
-			ConnContext:       withFlow,
+			ConnContext:       withRedirected,
 			ErrorLog:          nobody,
 			ReadHeaderTimeout: clientPatience,
 		}
@@ -77,7 +77,7 @@ func (i interception) service() service {
 // impersonate answers a ClientHello. The server is dialled first, so that a
 // client never gets a handshake with a server that is not there.
 func (i interception) impersonate(hello *tls.ClientHelloInfo, r *router) (*tls.Config, error) {
-	f := hello.Conn.(*flow)
+	f := hello.Conn.(*redirected)
 	name := cmp.Or(hello.ServerName, f.to.Addr().String())
 	f.tls = &tls.Config{
 		ServerName:         name, // an address is not sent, but verified
@@ -102,11 +102,11 @@ func (i interception) impersonate(hello *tls.ClientHelloInfo, r *router) (*tls.C
 func (i interception) handler() http.Handler {
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(q *httputil.ProxyRequest) {
-			q.Out.URL.Scheme, q.Out.URL.Host = "http", flowIn(q.In.Context()).to.String()
+			q.Out.URL.Scheme, q.Out.URL.Host = "http", redirectedIn(q.In.Context()).to.String()
 			q.Out.Host = q.In.Host
 			q.Out.Header.Add("Via", via)
 		},
-		Transport:     throughFlow{},
+		Transport:     onward{},
 		FlushInterval: -1,
 		ErrorLog:      nobody,
 	}
@@ -127,8 +127,8 @@ func (i interception) handler() http.Handler {
 	})
 }
 
-// flow is a connection that the firewall has redirected to an interceptor.
-type flow struct {
+// redirected is a connection that the firewall has redirected to an interceptor.
+type redirected struct {
 	net.Conn
 	router *router
 	to     netip.AddrPort           // where its client wanted to go
@@ -137,13 +137,13 @@ type flow struct {
 	out    *http.Transport          // to the server
 }
 
-// flows accepts redirected connections.
-type flows struct {
+// redirects accepts redirected connections.
+type redirects struct {
 	net.Listener
 	router *router
 }
 
-func (l *flows) Accept() (net.Conn, error) {
+func (l *redirects) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
@@ -154,7 +154,7 @@ func (l *flows) Accept() (net.Conn, error) {
 			c.Close()
 			continue
 		}
-		f := &flow{Conn: c, router: l.router, to: to}
+		f := &redirected{Conn: c, router: l.router, to: to}
 		f.out = &http.Transport{DisableCompression: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx) }}
 		return f, nil
@@ -162,7 +162,7 @@ func (l *flows) Accept() (net.Conn, error) {
 }
 
 // dial connects to the server, through TLS where the client asked for that.
-func (f *flow) dial(ctx context.Context) (net.Conn, error) {
+func (f *redirected) dial(ctx context.Context) (net.Conn, error) {
 	if c := f.ready.Swap(nil); c != nil {
 		return *c, nil
 	}
@@ -180,7 +180,7 @@ func (f *flow) dial(ctx context.Context) (net.Conn, error) {
 }
 
 // Close lets go of both sides.
-func (f *flow) Close() error {
+func (f *redirected) Close() error {
 	f.out.CloseIdleConnections()
 	if c := f.ready.Swap(nil); c != nil {
 		_ = (*c).Close() // it was never used
@@ -188,22 +188,22 @@ func (f *flow) Close() error {
 	return f.Conn.Close()
 }
 
-type flowKey struct{}
+type redirectedKey struct{}
 
-func withFlow(ctx context.Context, c net.Conn) context.Context {
+func withRedirected(ctx context.Context, c net.Conn) context.Context {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	return context.WithValue(ctx, flowKey{}, c.(*flow))
+	return context.WithValue(ctx, redirectedKey{}, c.(*redirected))
 }
 
-func flowIn(ctx context.Context) *flow { return ctx.Value(flowKey{}).(*flow) }
+func redirectedIn(ctx context.Context) *redirected { return ctx.Value(redirectedKey{}).(*redirected) }
 
-// throughFlow sends each request to the server of the flow that it came on.
-type throughFlow struct{}
+// onward sends each request to the server of the connection that it came on.
+type onward struct{}
 
-func (throughFlow) RoundTrip(q *http.Request) (*http.Response, error) {
-	return flowIn(q.Context()).out.RoundTrip(q)
+func (onward) RoundTrip(q *http.Request) (*http.Response, error) {
+	return redirectedIn(q.Context()).out.RoundTrip(q)
 }
 
 // originalDestination asks the kernel where a redirected connection was going:
