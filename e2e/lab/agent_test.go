@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/pkg/sftp"
 )
 
 // order is what a test asks an agent on a host to do with its network.
@@ -28,6 +27,11 @@ type order struct {
 	ID      int    // of a socket
 	Data    []byte
 	Timeout time.Duration
+	Name    string            // tls: SNI
+	ALPN    []string          // tls
+	Public  bool              // tls listen: with the certificate that public hosts have
+	Method  string            // fetch
+	Headers map[string]string // fetch
 }
 
 type answer struct {
@@ -37,6 +41,7 @@ type answer struct {
 	Data   []byte
 	Took   time.Duration
 	Err    string
+	seen   // of TLS and HTTP
 }
 
 // hand is a test's hand on a host's network: this program, running there.
@@ -48,41 +53,21 @@ type hand struct {
 	out  *json.Decoder
 }
 
-const agentPath = "agent"
+// agentPath is this program, without a copy of it in the host's memory: every
+// host's PID 1 runs it.
+const agentPath = "/proc/1/exe"
 
-// hand uploads this program to a host, starts it as an agent, and returns a
-// hand on it.
+// hand starts this program as an agent on a host, and returns a hand on it.
 func (l *Lab) hand(t testing.TB, host string) *hand {
 	t.Helper()
-	c := l.login(t, host)
-	files, err := sftp.NewClient(c, sftp.UseConcurrentWrites(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	from, err := os.Open(ownBinary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer from.Close()
-	to, err := files.Create(agentPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := to.ReadFromWithConcurrency(from, 64); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(to.Chmod(0o700), to.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.NewSession()
+	s, err := l.login(t, host).NewSession()
 	if err != nil {
 		t.Fatal(err)
 	}
 	in, err1 := s.StdinPipe()
 	out, err2 := s.StdoutPipe()
 	s.Stderr = t.Output()
-	if err := errors.Join(err1, err2, s.Start("exec ./"+agentPath+" agent")); err != nil {
+	if err := errors.Join(err1, err2, s.Start("exec "+agentPath+" agent")); err != nil {
 		t.Fatal(err)
 	}
 	return &hand{t: t, name: host, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
@@ -160,7 +145,10 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		}
 		return keep(c, err)
 	case "accept":
-		l := (*sockets)[o.ID].(*net.TCPListener)
+		l := (*sockets)[o.ID].(interface {
+			net.Listener
+			SetDeadline(time.Time) error
+		})
 		l.SetDeadline(deadline)
 		c, err := l.Accept()
 		if err == nil {
@@ -196,6 +184,8 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return err
 	case "query":
 		return o.query(a)
+	case "end": // of one direction
+		return (*sockets)[o.ID].(*net.TCPConn).CloseWrite()
 	case "close":
 		return (*sockets)[o.ID].Close()
 	case "sink": // read a stream to its end, and say how much it was
@@ -203,6 +193,14 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := io.Copy(io.Discard, c)
 		a.Data = fmt.Append(nil, n)
 		return err
+	case "tls listen":
+		l, err := listenTLS(o.Addr, o.Public)
+		return keep(l, err)
+	case "tls":
+		c, err := o.dialTLS(a)
+		return keep(c, err)
+	case "fetch":
+		return o.fetch(a)
 	case "pour": // write for the timeout, then close
 		c := (*sockets)[o.ID].(net.Conn)
 		buf := make([]byte, 256<<10)

@@ -9,7 +9,7 @@
 //	        lab init (PID 1 of a PID namespace)       │
 //	            │                                     │
 //	   ┌────────┴─────────── core ──────────────┐     │
-//	   │ routes between sites, answers DNS      │     │
+//	   │ routes between sites, public resolvers │     │
 //	   └─┬─────────┬──────────┬──────────┬──────┘     │
 //	   wire      wire       wire       wire   latency, one access link each
 //	     │         │          │          │            │
@@ -24,6 +24,12 @@
 // namespaces without processes. When the pipe from the suite closes, however the
 // suite ended, lab init removes the lab's folder and exits, and as PID 1 it takes
 // every process along; namespaces go with the last process that holds them.
+//
+// What networks run beyond rules (proxies, TLS inspection, portals, resolvers
+// that lie) are services: lab init serves them on sockets inside the routers'
+// namespaces. The core has the public resolvers of the real internet at their
+// real addresses, over TLS and HTTPS as well; every host trusts the authority that
+// signs for them, which is made anew for each lab.
 //
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it

@@ -68,7 +68,7 @@ func raise(p plan, log *slog.Logger) error {
 		w.run(func(err error) { log.Error("a wire broke", "err", err) })
 	}
 	zone := newZone(p)
-	if err := net.serveDNS(zone, func(err error) { log.Error("DNS stopped", "err", err) }); err != nil {
+	if err := net.startServices(zone, func(err error) { log.Error("a service stopped", "err", err) }); err != nil {
 		return err
 	}
 	return settle(p, hosts, zone, log)
@@ -82,18 +82,6 @@ func ownProc() error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount the lab's own /proc: %w", err)
-	}
-	return nil
-}
-
-func (n *network) serveDNS(z *zone, fail func(error)) error {
-	if err := z.serve(n.core, resolver, fail); err != nil {
-		return err
-	}
-	for i, s := range n.plan.Sites {
-		if err := z.serve(n.sites[i], s.LAN.Addr(), fail); err != nil {
-			return fmt.Errorf("network %s: %w", s.Name, err)
-		}
 	}
 	return nil
 }
@@ -140,6 +128,10 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 		return nil, err
 	}
 	defer statusW.Close()
+	tell, err := n.ordersFor(m)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{hostArg0}
 	cmd.Env = []string{}
@@ -161,7 +153,7 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 		return nil, err
 	}
 	h := &hostProcess{machine: m, cmd: cmd, orders: json.NewEncoder(ordersW), status: json.NewDecoder(statusR), pipes: []*os.File{ordersW, statusR}}
-	return h, h.orders.Encode(n.plan.ordersFor(m))
+	return h, h.orders.Encode(tell)
 }
 
 // listen opens the socket by which the suite reaches a host. The host has it by

@@ -21,6 +21,7 @@ type network struct {
 	hosts []netNS // as in plan.Machines
 	links int     // access links so far
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+	pki   authorities
 }
 
 const eth0 = "eth0"
@@ -32,7 +33,11 @@ func newNetwork(p plan) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &network{plan: p, self: self}
+	pki, err := newAuthorities()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{plan: p, pki: pki, self: self}
 	var errs []error
 	make := func() netNS {
 		ns, err := newNetNS()
