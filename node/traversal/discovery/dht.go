@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -66,7 +67,7 @@ type lookup struct {
 func newLookup(d *Discovery) *lookup {
 	return &lookup{
 		d: d, log: d.log, wake: make(chan struct{}, 1), luck: luck(),
-		host: &kadHost{Host: d.cfg.Host, addrs: d.announced, dialled: map[peer.ID]bool{}},
+		host: &kadHost{looseHost: looseHost{d.cfg.Host}, addrs: d.announced, dialled: map[peer.ID]bool{}},
 	}
 }
 
@@ -314,9 +315,17 @@ func (l *lookup) find(ctx context.Context) error {
 	return nil
 }
 
+// looseHost is the host as the libraries see it: they would protect connections
+// from the connection manager, of a small mesh all, and on a relay those of some
+// donors from those of the others.
+type looseHost struct{ host.Host }
+
+// ConnManager is one that keeps nothing.
+func (looseHost) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
+
 // kadHost is the host as the DHT sees it.
 type kadHost struct {
-	host.Host
+	looseHost
 	addrs func() []ma.Multiaddr // nil: the host's
 
 	mu      sync.Mutex       // guards the fields below
@@ -332,10 +341,6 @@ func (h *kadHost) Addrs() []ma.Multiaddr {
 	return h.Host.Addrs()
 }
 
-// ConnManager keeps the DHT from protecting connections: of a small mesh it
-// would hold on to all.
-func (h *kadHost) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
-
 // Connect dials for the DHT, and remembers whom.
 func (h *kadHost) Connect(ctx context.Context, info peer.AddrInfo) error {
 	if h.Network().Connectedness(info.ID) == network.Connected {
@@ -348,6 +353,11 @@ func (h *kadHost) Connect(ctx context.Context, info peer.AddrInfo) error {
 		h.mu.Unlock()
 	}
 	return err
+}
+
+// NewStream leaves dialling to Connect.
+func (h *kadHost) NewStream(ctx context.Context, id peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	return h.Host.NewStream(network.WithNoDial(ctx, "dht"), id, ids...)
 }
 
 // hangUp closes the connections that the DHT has made and nobody else has taken

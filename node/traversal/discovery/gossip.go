@@ -63,7 +63,7 @@ func startGossip(ctx context.Context, d *Discovery) (*gossip, error) {
 		changed: make(chan struct{}, 1),
 		joined:  make(chan struct{}, 1),
 	}
-	ps, err := pubsub.NewGossipSub(ctx, g.self, g.options()...)
+	ps, err := pubsub.NewGossipSub(ctx, looseHost{g.self}, g.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
