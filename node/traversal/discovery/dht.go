@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,13 +92,13 @@ func (l *lookup) setReachable(yes bool) {
 }
 
 // met is told of every peer of the DHT that has identified itself. If we had
-// nobody to ask, we have now, once the library has tried it out.
+// nobody to ask, we have now.
 func (l *lookup) met() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.notBefore.IsZero() {
 		l.notBefore = time.Time{}
-		time.AfterFunc(l.d.pace.settle, func() { nudge(l.wake) })
+		nudge(l.wake)
 	}
 }
 
@@ -261,7 +262,7 @@ func (l *lookup) retry() time.Duration {
 
 // join sees to it that somebody is there to ask.
 func (l *lookup) join(ctx context.Context) error {
-	if l.dht.RoutingTable().Size() > 0 {
+	if l.anybody(ctx) {
 		return nil
 	}
 	if l.d.cfg.Bootstrap != nil {
@@ -276,10 +277,31 @@ func (l *lookup) join(ctx context.Context) error {
 		}
 		dials.Wait()
 	}
-	if l.dht.RoutingTable().Size() == 0 {
+	if !l.anybody(ctx) {
 		return errors.New("no connected peer is a server of the DHT") // identify wakes us when one is
 	}
 	return nil
+}
+
+// anybody tells whether the DHT has somebody to ask. A server that we are
+// connected to counts when the library has tried it out, which it does at once.
+func (l *lookup) anybody(ctx context.Context) bool {
+	if l.dht.RoutingTable().Size() > 0 {
+		return true
+	}
+	if !slices.ContainsFunc(l.host.Network().Peers(), l.serves) {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(l.d.pace.settle):
+	}
+	return l.dht.RoutingTable().Size() > 0
+}
+
+func (l *lookup) serves(id peer.ID) bool {
+	kad, err := l.host.Peerstore().SupportsProtocols(id, l.d.mesh.kad())
+	return err == nil && len(kad) > 0
 }
 
 // enter makes us a provider of the mesh's relays.

@@ -29,14 +29,19 @@ const (
 	staleAfter = 2 * time.Hour
 	fromFuture = 15 * time.Minute
 	// relayedEvery and relayedBurst are how many records one neighbour may bring;
-	// relayedCrowd times as many all of them together: at most 40 a minute, which
-	// at 400 bytes and 3 copies each costs 800 bytes/s while under attack.
+	// relayedCrowd times as many all of them together: 40 a minute, which at 300
+	// bytes and 3 copies each come to 600 bytes/s while under attack.
 	relayedEvery = 6 * time.Second
 	relayedBurst = 32
 	relayedCrowd = 4
 	// announcedPerRelay stretches the time between announcements in a large mesh,
-	// so that all of its relays together make at most one in so long.
-	announcedPerRelay = 6 * time.Second
+	// so that all of its relays together make at most one in so long: with 256, each
+	// speaks once in 64 minutes, and a donor hears 4 records a minute.
+	announcedPerRelay = 15 * time.Second
+	// fewNeighbours is up to how many peers each that joins is told at once where we
+	// are: it may be our first way to the rest of the mesh. A relay with many has
+	// been heard, and its donors know where it is.
+	fewNeighbours = 8
 )
 
 // gossip carries the records of relays to whoever is connected.
@@ -92,9 +97,16 @@ func (g *gossip) join(ps *pubsub.PubSub) (err error) {
 // are connected to anyway.
 func (g *gossip) options() []pubsub.Option {
 	p := pubsub.DefaultGossipSubParams()
-	// A relay has a thousand donors for neighbours. Two of its six mesh peers are
-	// those that it dialled itself: other relays, through which its word gets on.
-	p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore, p.Dlazy = 6, 4, 8, 2, 4, 4
+	if _, relay := g.d.serving(); relay {
+		// A relay has a thousand donors for neighbours. Two of its six mesh peers are
+		// those that it dialled itself: other relays, through which its word gets on.
+		p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore = 6, 4, 8, 2, 4
+	} else {
+		// A donor listens; each further mesh peer would send it a further copy. One
+		// that becomes a relay later is heard through these two as well.
+		p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore = 2, 1, 3, 0, 1
+	}
+	p.Dlazy = 4
 	p.GossipFactor = 0.05
 	p.HeartbeatInterval = g.d.pace.heartbeat
 	p.PruneBackoff = 10 * time.Minute // else each of the thousand asks again every minute
@@ -202,7 +214,7 @@ func (g *gossip) watchPeers(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if e.Type == pubsub.PeerJoin {
+		if e.Type == pubsub.PeerJoin && len(g.topic.ListPeers()) <= fewNeighbours {
 			nudge(g.joined)
 		}
 	}
