@@ -34,16 +34,22 @@ import (
 
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
-	Dir         string       // identity, events, socket; made, 0700, when missing
-	Bootstrap   []string     // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
-	NoBootstrap bool         // join nobody
-	Relay       bool         // be a relay for others, and need none
-	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
-	Announce    []string     // IP addresses that the machine is reached at, where they are not on an interface
-	Name        string       // shown in status; empty means the hostname
-	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
-	Version     string       // of the software, as told to peers
-	Log         *slog.Logger // nil means discard
+	Dir            string   // identity, events, socket; made, 0700, when missing
+	Bootstrap      []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
+	NoBootstrap    bool     // join nobody
+	Relay          bool     // be a relay for others, and need none
+	Listen         []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
+	Announce       []string // IP addresses that the machine is reached at, where they are not on an interface
+	Name           string   // shown in status; empty means the hostname
+	Allow          []string // peer IDs that may submit jobs, or "any"; empty means nobody
+	NoRelay        bool     // a donor: do not relay for others, not even when it is publicly reachable
+	ACME           ACME     // a relay's certificate; the zero value is self-signed
+	HTTP           bool     // a relay: listen for plain WebSocket on 80 as well
+	MaxCircuitRate int64    // bytes a second that each relayed circuit may carry, both ways together; 0 means any
+	Metrics        string   // host:port to tell Prometheus at; empty means nowhere
+
+	Version string       // of the software, as told to peers
+	Log     *slog.Logger // nil means discard
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and
@@ -57,6 +63,7 @@ func (c Config) Check() error {
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
 	errs = append(errs, err)
+	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }
@@ -140,7 +147,9 @@ type node struct {
 	self      *selfImage
 	keeper    *traversal.Keeper
 	keeping   sync.WaitGroup
-	relay     *relayService // nil unless the node is one
+	certs     certificates
+	relay     *relayService
+	metrics   *metricsServer // nil: none wanted
 	runner    *sandbox.Runner
 	jobs      *jobServer
 	submitter *submitter
@@ -180,7 +189,7 @@ func newNode(cfg Config) *node {
 // what it serves before it listens: donors that come back at once would be told
 // that a relay is none.
 func (n *node) steps() []func() error {
-	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.serveAPI}
+	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.offerRelay, n.serveMetrics, n.serveAPI}
 }
 
 // openDir takes possession of the node's directory.
@@ -208,9 +217,12 @@ func (n *node) makeHost() error {
 	if n.announcer, err = newAnnouncer(n.cfg); err != nil {
 		return err
 	}
+	if n.certs, err = newCertificates(n.cfg.Dir, n.cfg.ACME, n.log); err != nil {
+		return err
+	}
 	n.host, err = newHost(hostConfig{
 		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true,
-		userAgent: "wce2e/" + n.cfg.Version,
+		userAgent: "wce2e/" + n.cfg.Version, certs: n.certs, page: n.page(),
 	})
 	if err != nil {
 		return err
@@ -246,14 +258,8 @@ func (n *node) listen() error {
 		return err
 	}
 	n.addrs.update()
+	obtainCertificate(n.ctx, n.certs)
 	return nil
-}
-
-func (n *node) serveRelay() (err error) {
-	if n.cfg.Relay {
-		n.relay, err = startRelay(n.host, n.rec)
-	}
-	return err
 }
 
 func (n *node) serveJobs() error {

@@ -76,6 +76,13 @@ func printStatus(w io.Writer, s wire.Status, now time.Time) error {
 			r.Addr, r.Transport, age(now, r.Since), r.RTTMS, age(r.Expires, now))
 	}
 	rows("circuit", s.CircuitAddrs)
+	if r := s.Serving; r != nil {
+		row("relaying", "for %s, since %s", age(now, r.Since), r.Why)
+		row("", "%d of %d reservations, %d circuits open, %d in all, %d bytes",
+			r.Reservations, r.Limits.Reservations, r.CircuitsOpen, r.Circuits, r.Bytes)
+		row("", "at most %d reservations from one address, %d circuits for each peer",
+			r.Limits.ReservationsPerAddress, r.Limits.CircuitsPerPeer)
+	}
 	for _, h := range s.Reservations {
 		row("reserved", "%s at %s, for %s more", h.PeerID, h.Remote, age(h.Expires, now))
 	}
