@@ -34,22 +34,24 @@ import (
 
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
-	Dir            string   // identity, events, socket; made, 0700, when missing
-	Bootstrap      []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
-	NoBootstrap    bool     // join nobody
-	Relay          bool     // be a relay for others, and need none
-	Listen         []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
-	Announce       []string // IP addresses that the machine is reached at, where they are not on an interface
-	Name           string   // shown in status; empty means the hostname
-	Allow          []string // peer IDs that may submit jobs, or "any"; empty means nobody
-	NoRelay        bool     // a donor: do not relay for others, not even when it is publicly reachable
-	ACME           ACME     // a relay's certificate; the zero value is self-signed
-	HTTP           bool     // a relay: listen for plain WebSocket on 80 as well
-	MaxCircuitRate int64    // bytes a second that each relayed circuit may carry, both ways together; 0 means any
-	Metrics        string   // host:port to tell Prometheus at; empty means nowhere
+	Dir         string       // identity, events, socket; made, 0700, when missing
+	Bootstrap   []string     // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
+	NoBootstrap bool         // join nobody
+	Relay       bool         // be a relay for others, and need none
+	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
+	Announce    []string     // IP addresses that the machine is reached at, where they are not on an interface
+	Name        string       // shown in status; empty means the hostname
+	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
+	Version     string       // of the software, as told to peers
+	Log         *slog.Logger // nil means discard
 
-	Version string       // of the software, as told to peers
-	Log     *slog.Logger // nil means discard
+	Metrics        string // host:port to tell Prometheus at; empty means nowhere
+	NoRelay        bool   // a donor: do not relay for others, not even when it is publicly reachable
+	MaxCircuitRate int64  // bytes a second that each relayed circuit may carry, both ways together; 0 means any
+	ACME           ACME   // a relay's certificate; the zero value is self-signed
+	HTTP           bool   // a relay: listen for plain WebSocket on 80 as well
+
+	offer hysteresis // zero but in tests
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and
@@ -62,7 +64,6 @@ func (c Config) Check() error {
 	_, err := parseAddrs("listen address", c.Listen)
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
-	errs = append(errs, err)
 	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -8,14 +9,24 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 )
 
+// hysteresis is how long something must be so before it is acted on. The zero
+// value waits as below.
+//
 // A donor that others can reach from anywhere offers itself as a relay, and
 // takes the offer back when they no longer can. Both wait, since one test is a
 // guess: a relay that comes and goes costs its clients a move each time, and one
 // that cannot be reached holds addresses that lead nowhere.
-const (
-	offerAfter    = time.Minute     // publicly reachable all the while
-	withdrawAfter = 2 * time.Minute // unreachable all the while; AutoNAT has by then tested more than once
-)
+type hysteresis struct {
+	up   time.Duration // publicly reachable all the while; 0 means a minute
+	down time.Duration // unreachable all the while; 0 means two: AutoNAT has by then tested more than once
+}
+
+func (h hysteresis) patience(up bool) time.Duration {
+	if up {
+		return cmp.Or(h.up, time.Minute)
+	}
+	return cmp.Or(h.down, 2*time.Minute)
+}
 
 // offerRelay has a donor relay for others as long as AutoNAT v2 finds one of
 // its addresses to be publicly reachable, until the node stops. It goes on
@@ -41,7 +52,7 @@ func (n *node) offerRelay() error {
 			}
 		}
 	})
-	n.keeping.Go(func() { followReachability(public, n.relayWhile) })
+	n.keeping.Go(func() { n.cfg.offer.follow(public, n.relayWhile) })
 	return nil
 }
 
@@ -68,10 +79,10 @@ func (n *node) relayWhile(reachable string) {
 	}
 }
 
-// followReachability calls serve with the latest of what comes through public,
-// once it has been of one kind (an address, or none) for long enough, and until
-// public is closed. It starts out as unreachable.
-func followReachability(public <-chan string, serve func(reachable string)) {
+// follow calls serve with the latest of what comes through public, once it has
+// been of one kind (an address, or none) for long enough, and until public is
+// closed. It starts out with none.
+func (h hysteresis) follow(public <-chan string, serve func(reachable string)) {
 	serving, latest := false, ""
 	var settled <-chan time.Time // nil: things are as they should be
 	for {
@@ -80,24 +91,17 @@ func followReachability(public <-chan string, serve func(reachable string)) {
 			if !open {
 				return
 			}
-			changed := (addr != "") != (latest != "")
+			up, was := addr != "", latest != ""
 			latest = addr
 			switch {
-			case (addr != "") == serving:
+			case up == serving:
 				settled = nil
-			case changed:
-				settled = time.After(patienceFor(addr))
+			case up != was:
+				settled = time.After(h.patience(up))
 			}
 		case <-settled:
 			serving, settled = latest != "", nil
 			serve(latest)
 		}
 	}
-}
-
-func patienceFor(reachable string) time.Duration {
-	if reachable != "" {
-		return offerAfter
-	}
-	return withdrawAfter
 }
