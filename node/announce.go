@@ -56,9 +56,9 @@ func (a *announcer) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
 	return append(out, a.circuits...)
 }
 
-// named puts the name's addresses before those by IP: behind an inspector that
-// verifies certificates, they are the ones that work. One for each port that
-// web traffic goes to: what the name points to is up to its DNS.
+// named adds the name's addresses to those by IP: behind an inspector that
+// verifies certificates, they are the ones that work. What the name points to
+// is up to its DNS.
 func (a *announcer) named(addrs []ma.Multiaddr) []ma.Multiaddr {
 	if a.domain == "" {
 		return addrs

@@ -123,7 +123,10 @@ func (c *acmeCertificates) obtain(ctx context.Context) {
 			c.log.Info("certificate of a known authority", "domain", c.domain, "issuer", cert.Leaf.Issuer.String(), "until", cert.Leaf.NotAfter)
 			return
 		}
-		c.log.Warn("no certificate of a known authority yet, the self-signed one serves", "domain", c.domain, "again_in", wait, "err", err, "authority_says", c.refusals.last())
+		if detail := c.refusals.last(); detail != "" {
+			err = fmt.Errorf("%w: the authority says: %s", err, detail)
+		}
+		c.log.Warn("no certificate of a known authority yet, the self-signed one serves", "domain", c.domain, "again_in", wait, "err", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -233,8 +236,11 @@ func (a *acmeRefusals) learn(answer []byte) {
 	}
 }
 
+// last is the latest reason, told once.
 func (a *acmeRefusals) last() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.detail
+	detail := a.detail
+	a.detail = ""
+	return detail
 }

@@ -208,7 +208,7 @@ func loopbackDNS(t *testing.T) (addr string) {
 }
 
 // freePort is one that nobody listens on.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

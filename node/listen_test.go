@@ -247,7 +247,7 @@ func TestAnnouncedAddresses(t *testing.T) {
 			direct: []string{"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip6/::1/tcp/1"},
 			want:   []string{"/ip4/8.8.8.8/tcp/1"},
 		},
-		"a relay with a name tells it first": {
+		"a relay with a name tells it too": {
 			cfg:    Config{Relay: true, ACME: ACME{Domain: "relay.example.net"}},
 			direct: []string{"/ip4/10.0.0.1/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/443/tls/ws", "/ip6/2a00::1/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/4001"},
 			want: []string{

@@ -13,11 +13,11 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// scrape reads a node's metrics as Prometheus does: value by name and labels.
-func scrape(t *testing.T, n *testNode) map[string]float64 {
+// scrape reads metrics as Prometheus does: value by name and labels.
+func scrape(t testing.TB, url string) map[string]float64 {
 	t.Helper()
 	out := map[string]float64{}
-	for _, m := range sample.FindAllStringSubmatch(n.metricsText(), -1) {
+	for _, m := range sample.FindAllStringSubmatch(metricsText(t, url), -1) {
 		key := m[1]
 		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
 			key += " " + l[1]
@@ -36,14 +36,16 @@ var (
 	label  = regexp.MustCompile(`="([^"]*)"`)
 )
 
-func (n *testNode) metricsText() string {
-	n.t.Helper()
-	resp, body := get(n.t, http.DefaultClient, "http://"+n.metrics.addr.String()+"/metrics")
+func metricsText(t testing.TB, url string) string {
+	t.Helper()
+	resp, body := get(t, http.DefaultClient, url)
 	if resp.StatusCode != http.StatusOK {
-		n.t.Fatalf("%s: %s", resp.Status, body)
+		t.Fatalf("%s: %s", resp.Status, body)
 	}
 	return body
 }
+
+func (n *testNode) metricsURL() string { return "http://" + n.metrics.addr.String() + "/metrics" }
 
 func TestMetricsTellWhatARelayAndADonorDo(t *testing.T) {
 	relay := startNode(t, Config{Relay: true, Metrics: "127.0.0.1:0", Version: "1.2.3"})
@@ -51,7 +53,7 @@ func TestMetricsTellWhatARelayAndADonorDo(t *testing.T) {
 	n := startNode(t, Config{})
 	c := connected(t, n, donor, relay)
 	relay.awaitEvent("the circuit", func(ev wire.Event) bool { return ev.Kind == wire.RelayCircuitOpened })
-	got := scrape(t, relay)
+	got := scrape(t, relay.metricsURL())
 	for name, want := range map[string]float64{
 		"wce2e_relay_serving": 1, "wce2e_relay_reservations": 1, "wce2e_relay_reservations_max": 16384,
 		"wce2e_relay_circuits_open": 1, "wce2e_relay_circuits_total": 1,
@@ -70,13 +72,13 @@ func TestMetricsTellWhatARelayAndADonorDo(t *testing.T) {
 		t.Errorf("no build among %v", keys(got))
 	}
 	carried := got["wce2e_relay_bytes_total"]
-	got = scrape(t, donor)
+	got = scrape(t, donor.metricsURL())
 	if got["wce2e_reservations_held"] != 1 || got["wce2e_relay_serving"] != 0 || got["wce2e_dials_total ok"] < 1 {
 		t.Errorf("donor: %v", got)
 	}
 	c.Close()
 	relay.awaitEvent("the circuit's end", func(ev wire.Event) bool { return ev.Kind == wire.RelayCircuitClosed })
-	got = scrape(t, relay)
+	got = scrape(t, relay.metricsURL())
 	if got["wce2e_relay_circuits_open"] != 0 || got["wce2e_relay_circuits_total"] != 1 || got["wce2e_relay_bytes_total"] < carried {
 		t.Errorf("after the circuit: %v", got)
 	}
@@ -91,7 +93,7 @@ func keys(m map[string]float64) (out []string) {
 
 func TestMetricsAreWellNamed(t *testing.T) {
 	n := startNode(t, Config{Metrics: "127.0.0.1:0"})
-	problems, err := promlint.New(strings.NewReader(n.metricsText())).Lint()
+	problems, err := promlint.New(strings.NewReader(metricsText(t, n.metricsURL()))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func browser(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: patience}
 }
 
-func get(t *testing.T, c *http.Client, url string) (*http.Response, string) {
+func get(t testing.TB, c *http.Client, url string) (*http.Response, string) {
 	t.Helper()
 	resp, err := c.Get(url)
 	if err != nil {
@@ -51,7 +51,7 @@ func TestABrowserAtTheRelaysPortSeesWhatItIsAndNobodyWhoUsesIt(t *testing.T) {
 	text := regexp.MustCompile(`\s+`).ReplaceAllString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " "), " ")
 	for _, want := range []string{
 		"Relaying", "wce2e 1.2.3", relay.host.ID().String(), relay.addr("wss"), "1 donors reachable", "1 circuits open",
-		"16384, of which 4096 from one IP address", "256 for each peer", "self-signed",
+		"16384, at most 4096 of them at one IP address", "256 for each peer", "self-signed",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q:\n%s", want, text)
