@@ -1,15 +1,10 @@
 package node
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
+	"net/http"
 	"sync"
 	"time"
 
@@ -71,6 +66,8 @@ type hostConfig struct {
 	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
 	traverse  bool                                // DCUtR and AutoNAT v2
 	names     madns.BasicResolver                 // nil: the system's
+	certs     certificates                        // of TLS listeners; nil: the host has none
+	page      http.Handler                        // what WebSocket listeners tell browsers; nil: 404
 	userAgent string
 }
 
@@ -85,10 +82,6 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	conns, err := newConnManager(cfg.relay)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connection manager: %w", err), limits.Close())
-	}
-	cert, err := selfSigned()
-	if err != nil {
-		return nil, errors.Join(err, limits.Close(), conns.Close())
 	}
 	resolver, err := newMultiaddrResolver(cfg.names)
 	if err != nil {
@@ -114,7 +107,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(traversal.Ranker), swarm.WithDialTimeoutLocal(dialTimeout)),
-		tracedTransports(cfg, cert),
+		tracedTransports(cfg),
 		libp2p.WithFxOption(fx.Invoke(func(h host.Host, u transport.Upgrader) error {
 			return addCircuits(h, u, cfg.rec)
 		})),
@@ -152,7 +145,7 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // tracedTransports are the transports, each inside a tracedTransport. The
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
-func tracedTransports(cfg hostConfig, cert tls.Certificate) libp2p.Option {
+func tracedTransports(cfg hostConfig) libp2p.Option {
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		why := ""
 		if !key.Equals(cfg.key) {
@@ -170,15 +163,26 @@ func tracedTransports(cfg hostConfig, cert tls.Certificate) libp2p.Option {
 			return traced(t, key, err)
 		}),
 		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := websocket.New(u, rm, shared,
-				websocket.WithHandshakeTimeout(wsTimeout),
-				websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}),
-				// Relays have no name to certify. Who the peer is, the libp2p
-				// handshake inside proves; TLS is there to pass firewalls.
-				websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}))
+			t, err := websocket.New(u, rm, shared, webOptions(cfg)...)
 			return traced(t, key, err)
 		}),
 	)
+}
+
+func webOptions(cfg hostConfig) []websocket.Option {
+	opts := []websocket.Option{
+		websocket.WithHandshakeTimeout(wsTimeout),
+		// Most relays have no name to certify. Who the peer is, the libp2p
+		// handshake inside proves; TLS is there to pass firewalls.
+		websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}),
+	}
+	if cfg.certs != nil {
+		opts = append(opts, websocket.WithTLSConfig(serverTLS(cfg.certs)))
+	}
+	if cfg.page != nil {
+		opts = append(opts, websocket.WithHTTPHandler(cfg.page), websocket.WithHTTPServerConfig(pageServer))
+	}
+	return opts
 }
 
 // addCircuits adds the relay client, as the library's AddTransport does, but
@@ -200,31 +204,4 @@ func addCircuits(h host.Host, u transport.Upgrader, rec *recorder) error {
 	}
 	c.Start()
 	return nil
-}
-
-// selfSigned makes the certificate of the WebSocket listener. It has no name
-// and proves nothing; it is new at every start.
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "relay"},
-		NotBefore:    now.Add(-24 * time.Hour), // for clients whose clock is behind
-		NotAfter:     now.AddDate(1, 0, 0),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

@@ -26,6 +26,15 @@ type ListenError struct {
 func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
 func (e *ListenError) Unwrap() error { return e.Err }
 
+// webAddrs are the ways into a relay that look like web traffic, at one of the
+// machine's families of addresses.
+func webAddrs(host string) []string {
+	return []string{host + "/tcp/443/tls/ws"}
+}
+
+// httpAddrs are those without TLS.
+func httpAddrs(host string) []string { return []string{host + "/tcp/80/ws"} }
+
 // listenAddrs are the addresses to listen on: the configured ones, or the
 // defaults of the role. A donor's default port gives way when it is taken, with
 // a word in the log; all else is taken at its word.
@@ -46,7 +55,10 @@ func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
 		}
 		addrs = append(addrs, fmt.Sprintf("%s/tcp/%d", h, tcp), fmt.Sprintf("%s/udp/%d/quic-v1", h, udp))
 		if cfg.Relay {
-			addrs = append(addrs, h+"/tcp/443/tls/ws")
+			addrs = append(addrs, webAddrs(h)...)
+		}
+		if cfg.HTTP {
+			addrs = append(addrs, httpAddrs(h)...)
 		}
 	}
 	return parseAddrs("listen address", addrs)
@@ -80,8 +92,13 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 // listen listens on every address or fails: the library itself is content with
 // one that works.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
+	web := map[string]bool{} // ports of ours that serve web traffic: of several kinds, if need be
 	for _, a := range addrs {
-		err := vacant(a)
+		var err error
+		if !isWeb(a) || !web[hostPort(a)] {
+			err = vacant(a)
+		}
+		web[hostPort(a)] = web[hostPort(a)] || isWeb(a)
 		if err == nil {
 			err = n.Listen(a)
 		}

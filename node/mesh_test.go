@@ -209,7 +209,7 @@ func TestWhatIsLearnedOfAConnectionThatHasEndedIsNotKept(t *testing.T) {
 		if got := self.observations(); len(got) != c.want {
 			t.Errorf("%s: observed %+v", name, got)
 		}
-		watch := newHopWatch(newRecorder(io.Discard, discard()))
+		watch := newHopWatch(newRecorder(io.Discard, discard()), donorLimits())
 		expire := uint64(time.Now().Add(time.Hour).Unix())
 		watch.reserved(c.conn, &pb.HopMessage{Status: pb.Status_OK.Enum(), Reservation: &pb.Reservation{Expire: &expire}})
 		if got := watch.reservations(time.Now()); len(got) != c.want {

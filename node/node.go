@@ -47,6 +47,14 @@ type Config struct {
 	RefuseInspected bool
 	Version         string       // of the software, as told to peers
 	Log             *slog.Logger // nil means discard
+
+	Metrics        string // host:port to tell Prometheus at; empty means nowhere
+	NoRelay        bool   // a donor: do not relay for others, not even when it is publicly reachable
+	MaxCircuitRate int64  // bytes a second that each relayed circuit may carry, both ways together; 0 means any
+	ACME           ACME   // a relay's certificate; the zero value is self-signed
+	HTTP           bool   // a relay: listen for plain WebSocket on 80 as well
+
+	offer hysteresis // zero but in tests
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and
@@ -59,7 +67,7 @@ func (c Config) Check() error {
 	_, err := parseAddrs("listen address", c.Listen)
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
-	errs = append(errs, err)
+	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }
@@ -144,7 +152,9 @@ type node struct {
 	self      *selfImage
 	keeper    *traversal.Keeper
 	keeping   sync.WaitGroup
-	relay     *relayService // nil unless the node is one
+	certs     certificates
+	relay     *relayService
+	metrics   *metricsServer // nil: none wanted
 	runner    *sandbox.Runner
 	jobs      *jobServer
 	submitter *submitter
@@ -184,7 +194,7 @@ func newNode(cfg Config) *node {
 // what it serves before it listens: donors that come back at once would be told
 // that a relay is none.
 func (n *node) steps() []func() error {
-	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.serveAPI}
+	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.offerRelay, n.serveMetrics, n.serveAPI}
 }
 
 // openDir takes possession of the node's directory.
@@ -212,10 +222,13 @@ func (n *node) makeHost() error {
 	if n.announcer, err = newAnnouncer(n.cfg); err != nil {
 		return err
 	}
+	if n.certs, err = newCertificates(n.cfg.Dir, n.cfg.ACME, n.log); err != nil {
+		return err
+	}
 	n.around = newSurroundings(n.cfg.Dir, n.rec, n.log)
 	n.host, err = newHost(hostConfig{
 		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names,
-		userAgent: "wce2e/" + n.cfg.Version,
+		userAgent: "wce2e/" + n.cfg.Version, certs: n.certs, page: n.page(),
 	})
 	if err != nil {
 		return err
@@ -254,14 +267,8 @@ func (n *node) listen() error {
 		return err
 	}
 	n.addrs.update()
+	obtainCertificate(n.ctx, n.certs)
 	return nil
-}
-
-func (n *node) serveRelay() (err error) {
-	if n.cfg.Relay {
-		n.relay, err = startRelay(n.host, n.rec)
-	}
-	return err
 }
 
 func (n *node) serveJobs() error {

@@ -24,6 +24,7 @@ func (n *node) stop(why string) error {
 	if n.api != nil {
 		errs = append(errs, n.api.close(stopAPI))
 	}
+	errs = append(errs, n.metrics.close())
 	n.cancel(errStopped)
 	if !within(deadline, stopTraversal, n.keeping.Wait) {
 		errs = append(errs, fmt.Errorf("stop node: traversal did not end within %s", stopTraversal))
@@ -39,9 +40,7 @@ func (n *node) stop(why string) error {
 	if n.jobs != nil {
 		n.jobs.farewell(deadline)
 	}
-	if n.relay != nil {
-		errs = append(errs, n.relay.Close())
-	}
+	errs = append(errs, n.relay.close())
 	if n.addrs != nil {
 		n.addrs.close()
 	}
