@@ -22,7 +22,6 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
@@ -30,6 +29,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/traversal/proxy"
 )
 
 const (
@@ -66,6 +66,7 @@ type hostConfig struct {
 	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
 	traverse  bool                                // DCUtR and AutoNAT v2
 	names     madns.BasicResolver                 // nil: the system's
+	ways      *proxy.Finder                       // nil: TCP is dialled directly
 	certs     certificates                        // of TLS listeners; nil: the host has none
 	page      http.Handler                        // what WebSocket listeners tell browsers; nil: 404
 	userAgent string
@@ -155,7 +156,7 @@ func tracedTransports(cfg hostConfig) libp2p.Option {
 	}
 	return libp2p.ChainOptions(
 		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := tcp.NewTCPTransport(u, rm, shared)
+			t, err := newTCPTransport(u, rm, shared, cfg.ways)
 			return traced(t, key, err)
 		}),
 		libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {

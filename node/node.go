@@ -29,6 +29,7 @@ import (
 
 	"github.com/worldcompute/wce2e/node/sandbox"
 	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/traversal/discovery"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -42,6 +43,7 @@ type Config struct {
 	Announce    []string // IP addresses that the machine is reached at, where they are not on an interface
 	Name        string   // shown in status; empty means the hostname
 	Allow       []string // peer IDs that may submit jobs, or "any"; empty means nobody
+	Private     string   // name of a private mesh, apart from the public one; empty means the public one
 	// RefuseInspected leaves relays to which the way leads through a TLS interceptor
 	// that this machine trusts.
 	RefuseInspected bool
@@ -151,6 +153,7 @@ type node struct {
 	addrs     *addrLog
 	self      *selfImage
 	keeper    *traversal.Keeper
+	discovery *discovery.Discovery
 	keeping   sync.WaitGroup
 	certs     certificates
 	relay     *relayService
@@ -194,7 +197,7 @@ func newNode(cfg Config) *node {
 // what it serves before it listens: donors that come back at once would be told
 // that a relay is none.
 func (n *node) steps() []func() error {
-	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.offerRelay, n.serveMetrics, n.serveAPI}
+	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.makeKeeper, n.discover, n.listen, n.join, n.offerRelay, n.serveMetrics, n.serveAPI}
 }
 
 // openDir takes possession of the node's directory.
@@ -227,7 +230,7 @@ func (n *node) makeHost() error {
 	}
 	n.around = newSurroundings(n.cfg.Dir, n.rec, n.log)
 	n.host, err = newHost(hostConfig{
-		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names,
+		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names, ways: n.around.ways,
 		userAgent: "wce2e/" + n.cfg.Version, certs: n.certs, page: n.page(),
 	})
 	if err != nil {
@@ -240,16 +243,6 @@ func (n *node) makeHost() error {
 // listen opens the node to its network, watched from the first moment on.
 func (n *node) listen() error {
 	n.self, n.conns = newSelfImage(n.rec), newConnLog(n.rec)
-	n.keeper = &traversal.Keeper{
-		Host: n.host, Bootstrap: n.cfg.bootstrap(), Record: n.rec.Record, ConnID: connID, Log: n.log,
-		Changed:  func() { n.addrs.relaysChanged() },
-		Want:     wantReservations,
-		Resolver: n.around.names, SecondOpinion: n.around.names.Encrypted(), Memory: n.around,
-		RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
-	}
-	if n.cfg.Relay {
-		n.keeper.Want = -1
-	}
 	var err error
 	if n.addrs, err = newAddrLog(n.host, n.rec, n.announcer, n.keeper.CircuitAddrs); err != nil {
 		return err
@@ -288,22 +281,6 @@ func (n *node) serveJobs() error {
 	}
 	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
 	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
-	return nil
-}
-
-// wantReservations is how many relays a donor is reachable through at once: when
-// one goes, nobody notices.
-const wantReservations = 2
-
-// join starts to look for relays, and never stops.
-func (n *node) join() error {
-	n.keeping.Go(func() { n.around.watch(n.ctx, n.keeper) })
-	n.keeping.Go(func() { n.around.watchPortal(n.ctx, n.keeper) })
-	n.keeping.Go(func() {
-		if err := n.keeper.Run(n.ctx); err != nil && n.ctx.Err() == nil {
-			n.failed <- fmt.Errorf("join the mesh: %w", err)
-		}
-	})
 	return nil
 }
 

@@ -41,6 +41,9 @@ func (n *node) stop(why string) error {
 		n.jobs.farewell(deadline)
 	}
 	errs = append(errs, n.relay.close())
+	if n.discovery != nil {
+		errs = append(errs, n.discovery.Close())
+	}
 	if n.addrs != nil {
 		n.addrs.close()
 	}
