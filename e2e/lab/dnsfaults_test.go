@@ -11,11 +11,16 @@ import (
 func TestResolversDenyAndLie(t *testing.T) {
 	s := serve(t, "home", "dns-no-txt", "dns-hijack")
 	const txt = "_dnsaddr.bootstrap." + defaultZone + " TXT"
+	told := query(t, s.hands["home"], "udp", "9.9.9.9:53", txt)
+	if !strings.Contains(told, `"dnsaddr=/ip4/`+s.lab.host(t, "bystander1").Addr.String()+"/tcp/4001/p2p/") {
+		t.Fatalf("there is nothing to deny: %s", told)
+	}
 	for _, c := range []struct {
 		profile, server, question, want string
 	}{
-		{"home", "gateway", relayName + " TXT", "NOERROR"},
+		{"home", "gateway", txt, told},
 		{"dns-no-txt", "gateway", txt, "NXDOMAIN"},
+		{"dns-no-txt", "9.9.9.9:53", txt, told},
 		{"dns-no-txt", "gateway", relayName + " A", "NOERROR\n" + relayName + ". 60 IN A " + s.addr},
 		{"dns-no-txt", "gateway", relayName + " TXT", "NOERROR"},
 		{"dns-hijack", "gateway", relayName + " A", "NOERROR\n" + relayName + ". 60 IN A " + s.gateway(t, "dns-hijack")},

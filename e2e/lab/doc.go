@@ -29,7 +29,8 @@
 // that lie) are services: lab init serves them on sockets inside the routers'
 // namespaces. The core has the public resolvers of the real internet at their
 // real addresses, over TLS and HTTPS as well; every host trusts the authority that
-// signs for them, which is made anew for each lab.
+// signs for them, which is made anew for each lab. It has signed for the hosts
+// with public addresses, too: their certificates are in ~/tls.
 //
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it

@@ -9,7 +9,7 @@ import (
 )
 
 func TestInterceptorsShowTheirOwnCertificates(t *testing.T) {
-	s := serve(t, "home", "tls-intercept", "tls-intercept-untrusted", "proxy-no-upgrade", "tls-intercept-strict")
+	s := serve(t, "home", "tls-intercept", "tls-intercept-untrusted", "proxy-no-upgrade")
 	const office = "Corp TLS Inspection CA"
 	for _, c := range []struct {
 		profile, issuer string
@@ -31,6 +31,10 @@ func TestInterceptorsShowTheirOwnCertificates(t *testing.T) {
 		intercepted := c.profile != "home"
 		if a := h.ask(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second, ALPN: []string{"libp2p"}}); (a.Err != "") != intercepted {
 			t.Errorf("%s: ALPN libp2p: %q", c.profile, a.Err)
+		}
+		a := h.ask(order{Do: "query", Network: "udp", Addr: "9.9.9.9:53", Data: []byte(relayName + " A"), Timeout: time.Second})
+		if (a.Err != "") != intercepted {
+			t.Errorf("%s: a question over UDP is answered with %q, %s", c.profile, a.Data, a.Err)
 		}
 		if !intercepted {
 			continue

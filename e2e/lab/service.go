@@ -172,10 +172,7 @@ func (ns netNS) listen(at netip.AddrPort) (l net.Listener, err error) {
 		l, err = c.Listen(context.Background(), "tcp4", at.String())
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return l, nil
+	return l, err
 }
 
 // splice joins two connections until both directions have ended, and closes

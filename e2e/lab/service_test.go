@@ -14,7 +14,7 @@ import (
 )
 
 // served is a lab with a host behind each of the profiles, in a network of its
-// name, and one public host, which shakes hands on 443 and listens on 80 and 4001.
+// name, a bystander, and one public host, which shakes hands on 443 and listens on 80 and 4001.
 type served struct {
 	*testing.T
 	lab    *Lab
@@ -32,12 +32,14 @@ func serve(t *testing.T, profiles ...string) *served {
 		Latency:  10 * time.Millisecond,
 		Networks: []inventory.LabNetwork{{Name: "core", Profile: open}},
 		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}},
+		// whose address is what _dnsaddr names have to say
+		Bystanders: 1,
 	}
 	for _, p := range profiles {
 		l.Networks = append(l.Networks, inventory.LabNetwork{Name: p, Profile: p})
 		l.Hosts = append(l.Hosts, inventory.LabHost{Name: p, Network: p})
 	}
-	s := &served{T: t, lab: bring(t, Config{Lab: l}), hands: map[string]*hand{}, server: map[string]int{}}
+	s := &served{T: t, lab: bring(t, Config{Lab: l, Binary: ownBinary(t)}), hands: map[string]*hand{}, server: map[string]int{}}
 	for _, p := range profiles {
 		s.hands[p] = s.lab.hand(t, p)
 	}
