@@ -31,6 +31,7 @@ func newZone(p plan) *zone {
 	for _, m := range p.Machines {
 		if m.Site < 0 {
 			z.addA(m.Name, m.Addr.Addr())
+			z.addAAAA(m.Name, m.Addr6.Addr())
 		}
 	}
 	return z
@@ -39,6 +40,14 @@ func newZone(p plan) *zone {
 func (z *zone) addA(host string, addr netip.Addr) {
 	name := strings.ToLower(host) + "." + z.origin
 	z.add(&dns.A{Hdr: header(name, dns.TypeA), A: addr.AsSlice()})
+}
+
+// addAAAA does nothing for an invalid address: without IPv6.
+func (z *zone) addAAAA(host string, addr netip.Addr) {
+	if addr.IsValid() {
+		name := strings.ToLower(host) + "." + z.origin
+		z.add(&dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: addr.AsSlice()})
+	}
 }
 
 // addDNSAddr publishes a multiaddr below _dnsaddr.<name>.<zone>, as /dnsaddr

@@ -1,0 +1,75 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// oifname "wan" masquerade
+//
+// Linux keeps the source port where it is free, so one socket is seen at the
+// same address by all it talks to: endpoint-independent mapping (RFC 4787). Any
+// other kind of NAT takes its place.
+func masquerade(f *firewall) { f.hides = true }
+
+// oifname "wan" masquerade random
+func masqueradeRandom(f *firewall) {
+	f.translate(nat{"a port for every destination", []expr.Any{&expr.Masq{Random: true}}})
+}
+
+// oifname "wan" meta l4proto { tcp, udp } masquerade to :first-last
+//
+// A port that is out of range is mapped to one drawn at random, the same one for
+// all destinations: endpoint-independent mapping still. Once the flows are
+// forgotten the draw is another.
+func masqueradeTo(first, last uint16) rule {
+	return func(f *firewall) {
+		f.translate(nat{"a port drawn once", toPorts(first, last, expr.Masq{})})
+	}
+}
+
+// oifname "wan" meta l4proto { tcp, udp } masquerade to :first-last fully-random
+func masqueradeFewPorts(first, last uint16) rule {
+	return func(f *firewall) {
+		f.translate(nat{"few ports, one for every destination", toPorts(first, last, expr.Masq{FullyRandom: true})})
+	}
+}
+
+func toPorts(first, last uint16, m expr.Masq) []expr.Any {
+	m.ToPorts, m.RegProtoMin, m.RegProtoMax = true, 1, 2
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(first)},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(last)},
+		&m,
+	}
+}
+
+// translate takes n for the router's NAT. There can be one only.
+func (f *firewall) translate(n nat) {
+	if f.nat.kind != "" && f.nat.kind != n.kind {
+		f.clash = fmt.Errorf("a router has one kind of NAT, not both %q and %q", f.nat.kind, n.kind)
+		return
+	}
+	f.nat, f.hides = n, true
+}
+
+// finishNAT translates IPv4 only: with IPv6 there are addresses for all.
+func (f *firewall) finishNAT() {
+	if !f.hides {
+		return
+	}
+	chain := f.conn.AddChain(&nftables.Chain{Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	if f.nat.how != nil {
+		for _, hasPorts := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			f.add(chain, out(wan), family(unix.NFPROTO_IPV4), protocol(hasPorts), f.nat.how)
+		}
+	}
+	f.add(chain, out(wan), family(unix.NFPROTO_IPV4), []expr.Any{&expr.Masq{}})
+}
