@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -25,7 +26,8 @@ const (
 // firewall is the rule set of one router while it is being put together. Its
 // table is of the family inet: what a rule stops, it stops over IPv4 and IPv6.
 type firewall struct {
-	conn    *nftables.Conn // holds what was added until finish sends it, all at once
+	conn    *nftables.Conn // holds what was added until it is sent, all at once
+	outside netip.Addr     // the router's own on wan
 	table   *nftables.Table
 	input   *nftables.Chain // to the router itself
 	forward *nftables.Chain // through it
@@ -53,8 +55,8 @@ type nat struct {
 // in the router's own input matters: otherwise a host's unsolicited packet to
 // the router's address takes the port that the peer's NAT needs, and hole
 // punching fails (measured: 4001 remapped to 4068).
-func newFirewall(conn *nftables.Conn) *firewall {
-	f := &firewall{conn: conn}
+func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
+	f := &firewall{conn: conn, outside: outside}
 	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
 	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
 	conn.DelTable(table)
@@ -90,12 +92,12 @@ func (f *firewall) finish() {
 // install sets the rules of p in a router's namespace, in place of those that
 // were there, and forgets every flow: what a router decided about a flow under
 // other rules does not count any more.
-func (p Profile) install(router netNS) (*firewall, error) {
+func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	f := newFirewall(conn)
+	f := newFirewall(conn, outside)
 	for _, r := range p.rules {
 		r(f)
 	}

@@ -115,7 +115,7 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	f, err := prof.install(n.sites[i])
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func bridgePort(i int) string { return fmt.Sprintf("host%d", i) }
 func (n *network) accessLink(near netNS, name string, a access) error {
 	i := len(n.wires)
 	here, there := fmt.Sprintf("near%d", i), fmt.Sprintf("far%d", i)
-	core := fmt.Sprintf("link%d", i)
+	core := coreEnd(i)
 	nearMAC, coreMAC := accessMACs(i)
 	if err := addVeth(near, name, nearMAC, n.self, here); err != nil {
 		return err
@@ -196,6 +196,9 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	n.wires = append(n.wires, w)
 	return nil
 }
+
+// coreEnd is the core's end of the i-th access link.
+func coreEnd(i int) string { return fmt.Sprintf("link%d", i) }
 
 // accessMACs are the addresses of the outer ends of the i-th access link,
 // locally administered.

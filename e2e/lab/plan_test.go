@@ -78,7 +78,7 @@ func TestProfilesComposeInAnyOrder(t *testing.T) {
 
 func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 	for names, want := range map[string]string{
-		"symmetric + cgnat-ports": `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port for every destination" and`,
+		"symmetric + cgnat-ports": `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
 		"symmetric + nat-rebind":  "one kind of NAT",
 		"open + udp-blocked":      `"open + udp-blocked": open is a network without a router`,
 		"udp-blocked + moon":      `unknown profile "moon"`,

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -33,9 +34,9 @@ var catalogue = []Profile{
 	{"symmetric", "pfSense and enterprise NAT: another port for every destination, unsolicited packets dropped",
 		build{rules: []rule{masqueradeRandom}}},
 	{"cgnat-ports", "a mobile ISP: 64 ports for all that a subscriber does, another one for every destination",
-		build{rules: []rule{masqueradeFewPorts(50000, 50063)}}},
+		build{rules: []rule{toRandomPorts(50000, 50063)}}},
 	{"nat-rebind", "a home whose router reboots: NAT as at home, but a port is drawn, and drawn again once flows are forgotten",
-		build{rules: []rule{masqueradeTo(10000, 29999)}}},
+		build{rules: []rule{toPorts(10000, 29999)}}},
 	{"udp-blocked", "companies: NAT, nothing but TCP out, unsolicited packets dropped",
 		build{rules: []rule{masquerade, dropUDP}}},
 	{"udp-443-blocked", "companies that want browsers to fall back from QUIC, the cheap way: UDP to port 443 dropped",
@@ -105,7 +106,7 @@ func (p Profile) contradiction() error {
 	if p.public && len(p.rules) > 0 {
 		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
 	}
-	f := newFirewall(new(nftables.Conn)) // which is never sent
+	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
 	for _, r := range p.rules {
 		r(f)
 	}

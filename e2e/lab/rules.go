@@ -103,8 +103,13 @@ func synProxy(f *firewall) { f.synProxy = true }
 // closed do not connect.
 //
 //	prerouting: iifname "lan" tcp flags & (syn | ack) == syn notrack
-//	forward: meta l4proto tcp ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm
+//	forward: meta l4proto tcp ct state invalid,untracked synproxy mss 1460
 //	forward: ct state invalid drop
+//
+// Without timestamps, and so without the options that cookies keep in them: in
+// the handshake's last packet synproxy echoes a timestamp that the server never
+// sent, and Linux 6.18 takes no such packet (measured: a server that speaks first
+// waited until the client spoke).
 func (f *firewall) finishSYNProxy() {
 	const flags, syn, ack = 13, 0x02, 0x10
 	tcp := protocol(unix.IPPROTO_TCP)
@@ -112,6 +117,6 @@ func (f *firewall) finishSYNProxy() {
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
 	f.add(raw, in(lan), tcp, bitsAt(expr.PayloadBaseTransportHeader, flags, syn|ack, syn), []expr.Any{&expr.Notrack{}})
 	f.outgoing(tcp, state(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED),
-		[]expr.Any{&expr.SynProxy{Mss: 1460, Wscale: 7, Timestamp: true, SackPerm: true}})
+		[]expr.Any{&expr.SynProxy{Mss: 1460}})
 	f.passing(state(expr.CtStateBitINVALID), drop())
 }

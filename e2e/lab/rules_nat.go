@@ -20,33 +20,34 @@ func masquerade(f *firewall) { f.hides = true }
 
 // oifname "wan" masquerade random
 func masqueradeRandom(f *firewall) {
-	f.translate(nat{"a port for every destination", []expr.Any{&expr.Masq{Random: true}}})
+	f.translate(nat{"a port drawn for every destination", []expr.Any{&expr.Masq{Random: true}}})
 }
 
-// oifname "wan" meta l4proto { tcp, udp } masquerade to :first-last
+// oifname "wan" meta l4proto { tcp, udp } snat to address:first-last
 //
 // A port that is out of range is mapped to one drawn at random, the same one for
 // all destinations: endpoint-independent mapping still. Once the flows are
 // forgotten the draw is another.
-func masqueradeTo(first, last uint16) rule {
+func toPorts(first, last uint16) rule {
+	return func(f *firewall) { f.translate(nat{"a port drawn once", f.snat(first, last, false)}) }
+}
+
+// oifname "wan" meta l4proto { tcp, udp } snat to address:first-last fully-random
+func toRandomPorts(first, last uint16) rule {
 	return func(f *firewall) {
-		f.translate(nat{"a port drawn once", toPorts(first, last, expr.Masq{})})
+		f.translate(nat{"few ports, drawn for every destination", f.snat(first, last, true)})
 	}
 }
 
-// oifname "wan" meta l4proto { tcp, udp } masquerade to :first-last fully-random
-func masqueradeFewPorts(first, last uint16) rule {
-	return func(f *firewall) {
-		f.translate(nat{"few ports, one for every destination", toPorts(first, last, expr.Masq{FullyRandom: true})})
-	}
-}
-
-func toPorts(first, last uint16, m expr.Masq) []expr.Any {
-	m.ToPorts, m.RegProtoMin, m.RegProtoMax = true, 1, 2
+// snat names the router's address where masquerade would find it: the library
+// does not tell the kernel that masquerade has ports to go to.
+func (f *firewall) snat(first, last uint16, random bool) []expr.Any {
 	return []expr.Any{
-		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(first)},
-		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(last)},
-		&m,
+		&expr.Immediate{Register: 1, Data: f.outside.AsSlice()},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(first)},
+		&expr.Immediate{Register: 3, Data: binaryutil.BigEndian.PutUint16(last)},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1,
+			RegProtoMin: 2, RegProtoMax: 3, Specified: true, FullyRandom: random},
 	}
 }
 
