@@ -32,17 +32,18 @@ type firewall struct {
 	input   *nftables.Chain // to the router itself
 	forward *nftables.Chain // through it
 
-	// What rules may ask for more than once, or at the same time as others;
-	// finish makes it.
-	hides       bool  // hosts behind the router's address
-	nat         nat   // and how, where it is not the plain way
-	clash       error // two kinds of NAT
-	synProxy    bool
-	dropInvalid bool
-	idleUDP     time.Duration // when a silent flow is forgotten; 0 means the kernel's default
-	idleTCP     time.Duration
-	marks       uint32 // conntrack marks in use
-	maxPacket   int    // bytes of an IP packet that the link outside carries; 0 means all
+	// What rules may ask for more than once, or in any order; finish makes it.
+	hides         bool          // hosts are behind the router's address
+	nat           nat           // and how, where it is not the plain way
+	holes         bool          // its mappings are open to others
+	holesForPeers bool          // but only to hosts that were sent something
+	synProxy      bool          // the router answers SYNs
+	dropInvalid   bool          // what conntrack finds in no flow
+	idleUDP       time.Duration // when a silent flow is forgotten; 0 means the kernel's default
+	idleTCP       time.Duration
+	marks         uint32 // conntrack marks in use
+	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
+	err           error  // what cannot be, such as two kinds of NAT
 }
 
 // nat is a kind of address translation.
@@ -84,14 +85,16 @@ func (f *firewall) finish() {
 	if f.dropInvalid {
 		f.add(f.forward, state(expr.CtStateBitINVALID), drop())
 	}
+	if f.holes {
+		f.finishHoles()
+	}
 	f.add(f.forward, established(), accept())
 	f.add(f.forward, in(lan), accept())
 	f.finishNAT()
 }
 
 // install sets the rules of p in a router's namespace, in place of those that
-// were there, and forgets every flow: what a router decided about a flow under
-// other rules does not count any more.
+// were there.
 func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
 	if err != nil {
@@ -101,17 +104,17 @@ func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 	for _, r := range p.rules {
 		r(f)
 	}
-	if f.clash != nil {
-		return nil, fmt.Errorf("profile %s: %w", p.Name, f.clash)
-	}
 	f.finish()
+	if f.err != nil {
+		return nil, fmt.Errorf("make the firewall rules of profile %s: %w", p.Name, f.err)
+	}
 	if err := f.conn.Flush(); err != nil {
 		return nil, fmt.Errorf("set the firewall rules of profile %s over netlink: %w", p.Name, err)
 	}
 	if err := router.do(f.setTimers); err != nil {
 		return nil, fmt.Errorf("set the timers of profile %s: %w", p.Name, err)
 	}
-	return f, router.forgetFlows()
+	return f, nil
 }
 
 // setTimers sets conntrack's timers in the calling thread's namespace, to their
@@ -135,6 +138,12 @@ func (f *firewall) setTimers() error {
 
 func (f *firewall) add(c *nftables.Chain, parts ...[]expr.Any) {
 	f.conn.AddRule(&nftables.Rule{Table: f.table, Chain: c, Exprs: slices.Concat(parts...)})
+}
+
+func (f *firewall) addSet(s *nftables.Set) {
+	if err := f.conn.AddSet(s, nil); err != nil {
+		f.err = fmt.Errorf("add the set %s: %w", s.Name, err)
+	}
 }
 
 // outgoing adds a rule on what hosts send out, arriving one on what they send to
@@ -173,29 +182,34 @@ func protocol(number byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}}}
 }
 
-// destination compares the port that TCP and UDP keep at offset 2.
+// Where things are in the headers: of IPv4, and of TCP and UDP alike.
+const (
+	ipSource        = 12
+	ipDestination   = 16
+	sourcePort      = 0
+	destinationPort = 2
+)
+
+// destination compares the port that a packet goes to.
 func destination(op expr.CmpOp, port uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
-	}
+	return append(load(expr.PayloadBaseTransportHeader, destinationPort, 2, 1),
+		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)})
 }
 
 // bytesAt compares what stands at an offset from base, such as a transport header.
 func bytesAt(base expr.PayloadBase, offset uint32, want string) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: uint32(len(want))},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(want)},
-	}
+	return append(load(base, offset, len(want), 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(want)})
 }
 
 // bitsAt compares those bits of one byte that mask has.
 func bitsAt(base expr.PayloadBase, offset uint32, mask, want byte) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: 1},
+	return append(load(base, offset, 1, 1),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{want}},
-	}
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{want}})
+}
+
+func load(base expr.PayloadBase, offset uint32, bytes int, register uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: uint32(bytes)}}
 }
 
 func established() []expr.Any { return state(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED) }

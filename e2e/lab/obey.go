@@ -45,7 +45,7 @@ func (n *network) carryOut(c command, s *status) (err error) {
 		case setProfile:
 			return n.setProfile(i, c.Profile)
 		case rebind:
-			return n.sites[i].forgetFlows()
+			return n.restart(i, n.plan.Sites[i].Profile)
 		}
 		s.Addr, err = n.readdress(i)
 		return err
@@ -74,7 +74,15 @@ func (n *network) setProfile(i int, profile string) error {
 		return fmt.Errorf("%s needs IPv6, and the network was built without it", prof.Name)
 	}
 	n.plan.Sites[i].Profile = profile
-	return n.install(i, profile)
+	return n.restart(i, profile)
+}
+
+// restart installs a profile on a router that knows of no flows.
+func (n *network) restart(i int, profile string) error {
+	if err := n.install(i, profile); err != nil {
+		return err
+	}
+	return n.sites[i].forgetFlows()
 }
 
 // cutOff makes host i's link lose all frames, or carry them again.
@@ -167,7 +175,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	n.plan.Sites[i].Access = moved
-	return moved.Addr, n.install(i, n.plan.Sites[i].Profile)
+	return moved.Addr, n.restart(i, n.plan.Sites[i].Profile)
 }
 
 // next is the same link with its third byte counted up; IPv6 stays.

@@ -31,6 +31,10 @@ var catalogue = []Profile{
 	{open, "a VPS: public addresses, nothing in between", build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped",
 		build{rules: []rule{masquerade}}},
+	{"full-cone", "old home routers: NAT whose mapping, once made, lets in whoever sends to it",
+		build{rules: []rule{fullCone}}},
+	{"address-restricted", "home routers made for telephony: the mapping lets in those hosts that were sent something, from any port",
+		build{rules: []rule{addressRestricted}}},
 	{"symmetric", "pfSense and enterprise NAT: another port for every destination, unsolicited packets dropped",
 		build{rules: []rule{masqueradeRandom}}},
 	{"cgnat-ports", "a mobile ISP: 64 ports for all that a subscriber does, another one for every destination",
@@ -110,8 +114,8 @@ func (p Profile) contradiction() error {
 	for _, r := range p.rules {
 		r(f)
 	}
-	if f.clash != nil {
-		return fmt.Errorf("%q: %w", p.Name, f.clash)
+	if f.err != nil {
+		return fmt.Errorf("%q: %w", p.Name, f.err)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (f *firewall) snat(first, last uint16, random bool) []expr.Any {
 // translate takes n for the router's NAT. There can be one only.
 func (f *firewall) translate(n nat) {
 	if f.nat.kind != "" && f.nat.kind != n.kind {
-		f.clash = fmt.Errorf("a router has one kind of NAT, not both %q and %q", f.nat.kind, n.kind)
+		f.err = fmt.Errorf("a router has one kind of NAT, not both %q and %q", f.nat.kind, n.kind)
 		return
 	}
 	f.nat, f.hides = n, true

@@ -307,7 +307,7 @@ func TestADeadHostSeemsToConnectThroughASYNProxy(t *testing.T) {
 	t.Parallel()
 	i := behind(t, "syn-proxy", "home")
 	h := i.behind(t, "syn-proxy")
-	if f := i.connect(t, h, "4001"); f.alive() != nil || f.alive() != nil {
+	if f := i.connect(t, h, "4001"); f.far.says(f.near, "I speak first") != nil || f.alive() != nil {
 		t.Error("a flow to a host that lives is dead")
 	}
 	if got := i.stream(t, h, 0, 256<<10); got != 256<<10 {
@@ -391,6 +391,51 @@ func TestARebindChangesThePorts(t *testing.T) {
 	c.near.do(order{Do: "write", ID: c.near.id, Data: []byte("still there?")})
 	if got := c.near.ask(order{Do: "read", ID: c.near.id, Timeout: time.Second}); !wasReset(errors.New(got.Err)) {
 		t.Errorf("the peer of a TCP flow does not know the new port, and says %q %s", got.Data, got.Err)
+	}
+}
+
+func TestMappingsAreOpenToOthers(t *testing.T) {
+	t.Parallel()
+	i := behind(t, "home", "address-restricted", "full-cone", "full-cone + udp-443-blocked")
+	for profile, lets := range map[string]struct{ peer, stranger bool }{
+		"home":                        {false, false},
+		"address-restricted":          {true, false},
+		"full-cone":                   {true, true},
+		"full-cone + udp-443-blocked": {true, true},
+	} {
+		h := i.behind(t, profile)
+		f := i.datagrams(t, h, "4001")
+		if err := f.alive(); err != nil {
+			t.Fatalf("%s: %v", profile, err)
+		}
+		peer, stranger := end{i.relay1, i.udp["80"], f.far.peer}, end{i.relay2, i.udp2, f.far.peer}
+		wantLet(t, profile+", another port of a peer", peer.says(f.near, "from another port"), lets.peer)
+		wantLet(t, profile+", a stranger", stranger.says(f.near, "unsolicited"), lets.stranger)
+		if lets.stranger {
+			f.near.peer = i.addr("relay2", "4001")
+			if err := f.near.says(stranger, "an answer"); err != nil {
+				t.Errorf("%s, the answer to a stranger: %v", profile, err)
+			}
+		}
+		i.wantClosedInbound(t, h) // at a port without a mapping
+		if err := i.lab.Rebind(t.Context(), i.lab.host(t, h.name).Network); err != nil {
+			t.Fatal(err)
+		}
+		wantLet(t, profile+", a peer after a reboot", peer.says(f.near, "still there?"), false)
+	}
+	// What is stopped on its way out opens nothing.
+	h := i.behind(t, "full-cone + udp-443-blocked")
+	near := end{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":7000"}).ID, i.addr("relay1", "443")}
+	if err := near.says(end{i.relay1, i.udp["443"], ""}, "hello"); !silent(err) {
+		t.Errorf("UDP to 443: %v", err)
+	}
+	wantLet(t, "a port that was never let out", end{i.relay2, i.udp2, i.egress(h.name, "7000")}.says(near, "unsolicited"), false)
+}
+
+func wantLet(t *testing.T, what string, err error, in bool) {
+	t.Helper()
+	if in && err != nil || !in && !silent(err) {
+		t.Errorf("%s: let in %t; got %v", what, in, err)
 	}
 }
 
