@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +13,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // order is what a test asks an agent on a host to do with its network.
@@ -24,6 +27,7 @@ type order struct {
 	Network string
 	Addr    string
 	From    string // dial: local address
+	MSS     int    // dial: the longest TCP segment; 0 means the kernel's choice
 	ID      int    // of a socket
 	Data    []byte
 	Timeout time.Duration
@@ -128,16 +132,21 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 			c, err := net.ListenPacket(o.Network, o.Addr)
 			return keep(c, err)
 		}
-		l, err := net.Listen(o.Network, o.Addr)
+		l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), o.Network, o.Addr)
 		return keep(l, err)
 	case "dial":
-		d := net.Dialer{Timeout: o.Timeout}
+		d := net.Dialer{Timeout: o.Timeout, KeepAlive: -1} // an idle flow is to be idle
 		if o.From != "" {
 			from, err := net.ResolveTCPAddr("tcp4", o.From)
 			if err != nil {
 				return err
 			}
 			d.LocalAddr = from
+		}
+		if o.MSS > 0 {
+			d.Control = func(_, _ string, c syscall.RawConn) (err error) {
+				return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, o.MSS) }), err)
+			}
 		}
 		c, err := d.Dial(o.Network, o.Addr)
 		if err == nil {
@@ -157,7 +166,7 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return keep(c, err)
 	case "write":
 		if c, ok := (*sockets)[o.ID].(net.PacketConn); ok && o.Addr != "" {
-			to, err := net.ResolveUDPAddr("udp4", o.Addr)
+			to, err := net.ResolveUDPAddr("udp", o.Addr)
 			if err != nil {
 				return err
 			}
@@ -181,6 +190,12 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		c.SetReadDeadline(deadline)
 		n, err := c.Read(buf)
 		a.Data = buf[:n]
+		return err
+	case "flags": // of the host's interface
+		ifc, err := net.InterfaceByName(eth0)
+		if err == nil {
+			a.Data = []byte(ifc.Flags.String())
+		}
 		return err
 	case "query":
 		return o.query(a)

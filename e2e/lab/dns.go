@@ -31,6 +31,7 @@ func newZone(p plan) *zone {
 	for _, m := range p.Machines {
 		if m.Site < 0 {
 			z.addA(m.Name, m.Addr.Addr())
+			z.addAAAA(m.Name, m.Addr6.Addr())
 		}
 	}
 	return z
@@ -43,6 +44,14 @@ func (z *zone) addA(host string, addr netip.Addr) {
 // addName adds a name that need not be below the zone's origin.
 func (z *zone) addName(name string, addr netip.Addr) {
 	z.add(&dns.A{Hdr: header(dns.CanonicalName(name), dns.TypeA), A: addr.AsSlice()})
+}
+
+// addAAAA does nothing for an invalid address: without IPv6.
+func (z *zone) addAAAA(host string, addr netip.Addr) {
+	if addr.IsValid() {
+		name := strings.ToLower(host) + "." + z.origin
+		z.add(&dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: addr.AsSlice()})
+	}
 }
 
 // addDNSAddr publishes a multiaddr below _dnsaddr.<name>.<zone>, as /dnsaddr

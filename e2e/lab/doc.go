@@ -32,6 +32,12 @@
 // signs for them, which is made anew for each lab. It has signed for the hosts
 // with public addresses, too: their certificates are in ~/tls.
 //
+// A network's profile is a list of firewall rules in its router, and profiles
+// compose: "symmetric + udp-blocked" has the rules of both. While the lab stands
+// the suite gives it orders through the pipe: another profile for a network, a
+// reboot of a router, a dead link. There is IPv6 only where a profile of the lab
+// asks for it.
+//
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it
 // went direct. Addresses of the core are ordinary public ones, since libp2p does

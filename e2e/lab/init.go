@@ -19,29 +19,32 @@ import (
 )
 
 // runInit is lab init: PID 1 of the lab. It builds the network, starts the
-// hosts, serves DNS and moves frames until the suite is gone. Its exit ends
-// every process of the lab.
+// hosts, serves DNS, moves frames and obeys orders until the suite is gone. Its
+// exit ends every process of the lab.
 func runInit() error {
 	survivePipes()
 	dir := os.Args[1]
 	var p plan
-	gone, err := orders(&p)
-	if err != nil {
-		return errors.Join(confess(err), os.RemoveAll(dir)) // the suite was killed while it wrote
+	suite := json.NewDecoder(os.NewFile(fdOrders, "orders"))
+	if err := suite.Decode(&p); err != nil {
+		return errors.Join(confess(fmt.Errorf("read the plan: %w", err)), os.RemoveAll(dir)) // the suite was killed while it wrote
 	}
+	commands := make(chan command)
 	go func() {
-		<-gone
+		hear(suite, commands)
 		os.RemoveAll(dir) // the suite does so too, unless it was killed
 		os.Exit(0)
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := raise(p, log); err != nil {
+	net, err := raise(p, log)
+	if err != nil {
 		return confess(err)
 	}
-	if err := say(status{Ready: true}); err != nil {
-		return err
+	err = say(status{Ready: true})
+	for err == nil {
+		err = say(net.obey(<-commands))
 	}
-	select {}
+	return err
 }
 
 // survivePipes keeps a broken stderr from killing this process before it has
@@ -49,29 +52,29 @@ func runInit() error {
 func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // raise builds the lab. On an error the process exits, and with it all that stood.
-func raise(p plan, log *slog.Logger) error {
+func raise(p plan, log *slog.Logger) (*network, error) {
 	if err := ownProc(); err != nil {
-		return err
+		return nil, err
 	}
 	net, err := newNetwork(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	hosts, err := net.boot()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := net.connect(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, w := range net.wires {
 		w.run(func(err error) { log.Error("a wire broke", "err", err) })
 	}
 	zone := newZone(p)
 	if err := net.startServices(zone, func(err error) { log.Error("a service stopped", "err", err) }); err != nil {
-		return err
+		return nil, err
 	}
-	return settle(p, hosts, zone, log)
+	return net, settle(p, hosts, zone, log)
 }
 
 // ownProc separates this process's mounts from the machine's, and gives it a
