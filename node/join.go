@@ -37,6 +37,7 @@ func (n *node) makeKeeper() error {
 	if n.cfg.Relay {
 		n.keeper.Want = -1
 	}
+	traversal.ServeStatement(n.host, n.certs.Hashes)
 	return nil
 }
 

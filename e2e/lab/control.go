@@ -72,12 +72,20 @@ func (l *Lab) Traffic(ctx context.Context, host string) (Traffic, error) {
 	return s.Traffic, nil
 }
 
+// Publish adds multiaddrs to the lab's DNS, as TXT records of /dnsaddr/NAME.ZONE.
+func (l *Lab) Publish(ctx context.Context, name string, multiaddrs ...string) error {
+	_, err := l.order(ctx, command{Do: publish, Name: name, Addrs: multiaddrs})
+	return err
+}
+
 // command is what the suite orders of lab init.
 type command struct {
 	Do      verb
 	Network string
 	Host    string
 	Profile string
+	Name    string
+	Addrs   []string
 }
 
 type verb string
@@ -89,6 +97,7 @@ const (
 	unplug     verb = "unplug"
 	plug       verb = "plug in"
 	traffic    verb = "count the traffic of"
+	publish    verb = "publish"
 )
 
 // order has lab init do c and waits for the answer. An answer that nobody waits
@@ -115,7 +124,7 @@ func (l *Lab) order(ctx context.Context, c command) (status, error) {
 		a.err = context.Cause(ctx)
 	}
 	if a.err != nil {
-		return status{}, fmt.Errorf("%s %s: %w", c.Do, c.Network+c.Host, a.err)
+		return status{}, fmt.Errorf("%s %s: %w", c.Do, c.Network+c.Host+c.Name, a.err)
 	}
 	return a.status, nil
 }

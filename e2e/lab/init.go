@@ -71,6 +71,7 @@ func raise(p plan, log *slog.Logger) (*network, error) {
 		w.run(func(err error) { log.Error("a wire broke", "err", err) })
 	}
 	zone := newZone(p)
+	net.zone = zone
 	if err := net.startServices(zone, func(err error) { log.Error("a service stopped", "err", err) }); err != nil {
 		return nil, err
 	}

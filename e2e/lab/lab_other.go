@@ -50,6 +50,9 @@ func (l *Lab) Readdress(context.Context, string) (netip.Addr, error) {
 }
 
 // Unplug says that there is no lab on this system.
+func (l *Lab) Publish(context.Context, string, ...string) error { return errNotLinux }
+
+// Unplug is not there.
 func (l *Lab) Unplug(context.Context, string) error { return errNotLinux }
 
 // Plug says that there is no lab on this system.

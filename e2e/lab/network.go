@@ -13,6 +13,7 @@ import (
 
 // network is the lab's links, routers and wires, as lab init holds them.
 type network struct {
+	zone  *zone // of DNS
 	plan  plan
 	wires []*wire // of the access links, those of the sites first
 	core  netNS

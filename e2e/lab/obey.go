@@ -49,6 +49,11 @@ func (n *network) carryOut(c command, s *status) (err error) {
 		}
 		s.Addr, err = n.readdress(i)
 		return err
+	case publish:
+		for _, a := range c.Addrs {
+			n.zone.addDNSAddr(c.Name, a)
+		}
+		return nil
 	case unplug, plug, traffic:
 		i := slices.IndexFunc(n.plan.Machines, func(m machine) bool { return m.Name == c.Host })
 		if i < 0 {
