@@ -5,7 +5,6 @@ package lab
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestResolversDenyAndLie(t *testing.T) {
@@ -39,7 +38,7 @@ func TestResolversDenyAndLie(t *testing.T) {
 		}
 	}
 	for profile, want := range map[string]int{"home": 204, "dns-hijack": 200} {
-		a := s.hands[profile].do(order{Do: "fetch", Method: "GET", Addr: "http://connectivitycheck.gstatic.com/generate_204", Timeout: time.Second})
+		a := s.hands[profile].do(order{Do: "fetch", Method: "GET", Addr: "http://connectivitycheck.gstatic.com/generate_204", Timeout: patience})
 		if a.Status != want {
 			t.Errorf("%s: the connectivity check is answered with %d, want %d", profile, a.Status, want)
 		}

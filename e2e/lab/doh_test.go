@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -23,7 +22,7 @@ func TestPublicResolversAnswerOverTLSWithCertificatesThatHostsTrust(t *testing.T
 				{Method: "GET", Addr: "https://" + server + "/dns-query" + get},
 				{Method: "POST", Addr: "https://" + server + "/dns-query", Data: q},
 			} {
-				ask.Do, ask.Timeout = "fetch", 2*time.Second
+				ask.Do, ask.Timeout = "fetch", patience
 				ask.Headers = map[string]string{"Content-Type": dnsType}
 				a := h.do(ask)
 				wantAddress(t, a.Data, s.addr)
@@ -41,17 +40,17 @@ func TestPublicResolversAnswerOverTLSWithCertificatesThatHostsTrust(t *testing.T
 			}
 		}
 	}
-	if a := h.ask(order{Do: "fetch", Addr: "https://8.8.8.8/dns-query", Timeout: time.Second, Method: "POST"}); a.Status != 415 {
+	if a := h.ask(order{Do: "fetch", Addr: "https://8.8.8.8/dns-query", Timeout: patience, Method: "POST"}); a.Status != 415 {
 		t.Errorf("a POST that is no DNS message: %d %s", a.Status, a.Err)
 	}
-	if a := h.ask(order{Do: "fetch", Addr: "https://8.8.8.8/dns-query?dns=AAAA", Timeout: time.Second, Method: "GET"}); a.Status != 400 {
+	if a := h.ask(order{Do: "fetch", Addr: "https://8.8.8.8/dns-query?dns=AAAA", Timeout: patience, Method: "GET"}); a.Status != 400 {
 		t.Errorf("a question of three bytes: %d %s", a.Status, a.Err)
 	}
 	// Nobody else's certificate verifies.
-	if a := h.ask(order{Do: "fetch", Addr: "https://" + relayName + "/", Timeout: time.Second, Method: "GET"}); !strings.Contains(a.Err, "failed to verify certificate") {
+	if a := h.ask(order{Do: "fetch", Addr: "https://" + relayName + "/", Timeout: patience, Method: "GET"}); !strings.Contains(a.Err, "failed to verify certificate") {
 		t.Errorf("a self-signed server: %d %s", a.Status, a.Err)
 	}
-	if a := h.ask(order{Do: "tls", Addr: s.addr + ":8443", Timeout: time.Second, Name: relayName}); a.Err != "" || a.Unverified != "" {
+	if a := h.ask(order{Do: "tls", Addr: s.addr + ":8443", Timeout: patience, Name: relayName}); a.Err != "" || a.Unverified != "" {
 		t.Errorf("a public host's own certificate: %s %s", a.Err, a.Unverified)
 	}
 }

@@ -5,7 +5,6 @@ package lab
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestInterceptorsShowTheirOwnCertificates(t *testing.T) {
@@ -22,17 +21,21 @@ func TestInterceptorsShowTheirOwnCertificates(t *testing.T) {
 	} {
 		h := s.hands[c.profile]
 		for _, name := range []string{"", relayName} {
-			a := h.do(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second, Name: name, ALPN: []string{"http/1.1"}})
+			a := h.do(order{Do: "tls", Addr: s.addr + ":443", Timeout: patience, Name: name, ALPN: []string{"http/1.1"}})
 			if a.Issuer != c.issuer || (a.Unverified == "") != c.verifies {
 				t.Errorf("%s, name %q: issued by %s, %s", c.profile, name, a.Issuer, a.Unverified)
 			}
 			s.accept(t, "443")
 		}
 		intercepted := c.profile != "home"
-		if a := h.ask(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second, ALPN: []string{"libp2p"}}); (a.Err != "") != intercepted {
+		if a := h.ask(order{Do: "tls", Addr: s.addr + ":443", Timeout: patience, ALPN: []string{"libp2p"}}); (a.Err != "") != intercepted {
 			t.Errorf("%s: ALPN libp2p: %q", c.profile, a.Err)
 		}
-		a := h.ask(order{Do: "query", Network: "udp", Addr: "9.9.9.9:53", Data: []byte(relayName + " A"), Timeout: time.Second})
+		wait := patience
+		if intercepted {
+			wait = silence
+		}
+		a := h.ask(order{Do: "query", Network: "udp", Addr: "9.9.9.9:53", Data: []byte(relayName + " A"), Timeout: wait})
 		if (a.Err != "") != intercepted {
 			t.Errorf("%s: a question over UDP is answered with %q, %s", c.profile, a.Data, a.Err)
 		}
@@ -52,7 +55,7 @@ func TestAStrictInterceptorWantsCertificatesOfPublicAuthorities(t *testing.T) {
 	s := serve(t, "tls-intercept-strict")
 	h := s.hands["tls-intercept-strict"]
 	shake := func(name string) answer {
-		return h.ask(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second, Name: name, ALPN: []string{"http/1.1"}})
+		return h.ask(order{Do: "tls", Addr: s.addr + ":443", Timeout: patience, Name: name, ALPN: []string{"http/1.1"}})
 	}
 	if a := shake(relayName); a.Err == "" {
 		t.Errorf("a self-signed server passes, with a certificate by %s", a.Issuer)
@@ -72,7 +75,7 @@ func TestAStrictInterceptorWantsCertificatesOfPublicAuthorities(t *testing.T) {
 // inside shakes hands through an interceptor and returns both ends.
 func (s *served) inside(t *testing.T, profile string) (near, far socket) {
 	t.Helper()
-	near = socket{t, s.hands[profile], s.hands[profile].do(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second,
+	near = socket{t, s.hands[profile], s.hands[profile].do(order{Do: "tls", Addr: s.addr + ":443", Timeout: patience,
 		Name: relayName, ALPN: []string{"http/1.1"}}).ID}
 	return near, s.accept(t, "443")
 }
@@ -146,7 +149,7 @@ func TestATransparentProxyTakesPlainHTTPOnly(t *testing.T) {
 		t.Errorf("the request arrives as %q", got)
 	}
 	wantJoined(t, dial(t, h, s.addr+":4001"), s.accept(t, "4001"))
-	if a := h.do(order{Do: "tls", Addr: s.addr + ":443", Timeout: 2 * time.Second}); a.Issuer != "self" {
+	if a := h.do(order{Do: "tls", Addr: s.addr + ":443", Timeout: patience}); a.Issuer != "self" {
 		t.Errorf("TLS is intercepted by %s", a.Issuer)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestOfficesLetNothingOutButThroughTheirProxies(t *testing.T) {
@@ -79,7 +78,7 @@ func TestOfficesTellTheirMachinesOfTheProxy(t *testing.T) {
 	if got := must(t, s.lab.login(t, "proxy-auth"), `stat -c %a "$WCE2E_PROXY_CREDENTIALS" && cat "$WCE2E_PROXY_CREDENTIALS"`); got != "600\n"+proxyUser+":"+proxyPassword+"\n" {
 		t.Errorf("the credentials are %q", got)
 	}
-	a := s.hands["proxy-wpad"].do(order{Do: "fetch", Method: "GET", Addr: "http://wpad/wpad.dat", Timeout: time.Second})
+	a := s.hands["proxy-wpad"].do(order{Do: "fetch", Method: "GET", Addr: "http://wpad/wpad.dat", Timeout: patience})
 	if !strings.Contains(string(a.Data), "function FindProxyForURL(url, host)") || !strings.Contains(string(a.Data), `"PROXY proxy.corp.lan:3128"`) {
 		t.Errorf("the PAC file is %d %q", a.Status, a.Data)
 	}
@@ -88,12 +87,12 @@ func TestOfficesTellTheirMachinesOfTheProxy(t *testing.T) {
 	}
 	// With such an environment an ordinary program gets out.
 	h := s.hands["proxy-only"]
-	a = h.do(order{Do: "fetch", Method: "GET", Addr: "http://detectportal.firefox.com/success.txt", Timeout: time.Second})
+	a = h.do(order{Do: "fetch", Method: "GET", Addr: "http://detectportal.firefox.com/success.txt", Timeout: patience})
 	if string(a.Data) != "success\n" {
 		t.Errorf("plain HTTP through the proxy: %d %q", a.Status, a.Data)
 	}
 	a = h.do(order{Do: "fetch", Method: "POST", Addr: "https://dns.google/dns-query", Data: message(t, relayName),
-		Headers: map[string]string{"Content-Type": dnsType}, Timeout: time.Second})
+		Headers: map[string]string{"Content-Type": dnsType}, Timeout: patience})
 	if a.Status != 200 || a.Issuer != "Lab Web Root" {
 		t.Errorf("HTTPS through the proxy: %d, certificate by %s", a.Status, a.Issuer)
 	}
@@ -112,7 +111,7 @@ func TestASOCKSProxyConnectsByAddressAndName(t *testing.T) {
 		near.send("\x05\x01\x00")
 		near.receive("\x05\x00")
 		near.send("\x05\x01\x00" + c.to + port)
-		got := near.on.do(order{Do: "read", ID: near.id, Timeout: 2 * time.Second}).Data
+		got := near.on.do(order{Do: "read", ID: near.id, Timeout: patience}).Data
 		if len(got) < 2 || got[1] != c.status {
 			t.Errorf("CONNECT to %q is answered with %x, want status %d", c.to, got, c.status)
 		} else if c.status == 0 {

@@ -24,6 +24,9 @@ type served struct {
 	addr   string         // of the relay
 }
 
+// patience is for what has to come, on a machine that is busy with other tests.
+const patience = 20 * time.Second
+
 const relayName = "relay1." + defaultZone
 
 func serve(t *testing.T, profiles ...string) *served {
@@ -68,13 +71,13 @@ type socket struct {
 
 func (s *served) accept(t *testing.T, port string) socket {
 	t.Helper()
-	return socket{t, s.relay, s.relay.do(order{Do: "accept", ID: s.server[port], Timeout: 2 * time.Second}).ID}
+	return socket{t, s.relay, s.relay.do(order{Do: "accept", ID: s.server[port], Timeout: patience}).ID}
 }
 
 // dial connects to where it must be possible.
 func dial(t *testing.T, h *hand, addr string) socket {
 	t.Helper()
-	return socket{t, h, h.do(order{Do: "dial", Network: "tcp4", Addr: addr, Timeout: 2 * time.Second}).ID}
+	return socket{t, h, h.do(order{Do: "dial", Network: "tcp4", Addr: addr, Timeout: patience}).ID}
 }
 
 func (s socket) send(text string) {
@@ -87,7 +90,7 @@ func (s socket) receive(end string) string {
 	s.t.Helper()
 	text := ""
 	for !strings.HasSuffix(text, end) {
-		a := s.on.ask(order{Do: "read", ID: s.id, Timeout: 2 * time.Second})
+		a := s.on.ask(order{Do: "read", ID: s.id, Timeout: patience})
 		text += string(a.Data)
 		if a.Err != "" {
 			s.t.Fatalf("%s waits for %q and has %q: %s", s.on.name, end, text, a.Err)
@@ -135,7 +138,7 @@ func exchange(near, far socket) {
 
 func (s socket) wantEnd() {
 	s.t.Helper()
-	if a := s.on.ask(order{Do: "read", ID: s.id, Timeout: time.Second}); a.Err != "EOF" {
+	if a := s.on.ask(order{Do: "read", ID: s.id, Timeout: patience}); a.Err != "EOF" {
 		s.t.Errorf("%s is not told of the end: %q, %s", s.on.name, a.Data, a.Err)
 	}
 }
@@ -150,7 +153,7 @@ func wantDropped(t *testing.T, h *hand, addr string) {
 
 func query(t *testing.T, h *hand, network, server, question string) string {
 	t.Helper()
-	return string(h.do(order{Do: "query", Network: network, Addr: server, Data: []byte(question), Timeout: 2 * time.Second}).Data)
+	return string(h.do(order{Do: "query", Network: network, Addr: server, Data: []byte(question), Timeout: patience}).Data)
 }
 
 // message asks for the address of a name.
