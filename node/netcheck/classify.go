@@ -111,7 +111,8 @@ func ofProxy(err error) Failure {
 		return ""
 	}
 	switch proxy.ProxyStatus() {
-	case http.StatusProxyAuthRequired:
+	// The second is what tinyproxy answers to wrong credentials.
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized:
 		return ProxyAuthRequired
 	case http.StatusForbidden, http.StatusMethodNotAllowed:
 		return ProxyForbidden

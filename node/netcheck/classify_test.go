@@ -97,6 +97,7 @@ func TestErrorsAreNamed(t *testing.T) {
 		"a circuit among several dials":              {dial(errors.New("error opening relay circuit: NO_RESERVATION (204)"), io.EOF), SeveralFailed},
 		"the second circuit to one peer":             {errors.New("concurrent active dial succeeded"), Aborted},
 		"a proxy that wants to know who we are":      {fmt.Errorf("dial x: %w", proxyError(http.StatusProxyAuthRequired)), ProxyAuthRequired},
+		"a proxy that does not believe us":           {proxyError(http.StatusUnauthorized), ProxyAuthRequired},
 		"a proxy that does not like the port":        {proxyError(http.StatusForbidden), ProxyForbidden},
 		"a proxy that cannot reach the address":      {proxyError(http.StatusServiceUnavailable), ProxyFailed},
 		"a proxy that cannot be reached":             {fmt.Errorf("%w: %w", proxyError(0), syscall.ECONNREFUSED), ProxyFailed},

@@ -64,9 +64,9 @@ func (e *Refused) Error() string {
 func (e *Refused) advice() string {
 	wants := strings.Join(e.Schemes, ", ")
 	switch {
-	case e.Status != http.StatusProxyAuthRequired:
+	case e.Status != http.StatusProxyAuthRequired && e.Status != http.StatusUnauthorized:
 		return ""
-	case e.Sent:
+	case e.Sent: // tinyproxy then answers 401
 		return ": it does not take the credentials that it was sent"
 	case e.takesBasic():
 		return ": it wants credentials (" + wants + "), and there are none for it"

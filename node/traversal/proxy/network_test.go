@@ -261,7 +261,7 @@ func socksAnswer(c net.Conn, login string, status byte, target *string) error {
 		}
 		_, _ = c.Write([]byte{1, 0})
 	}
-	host, err := text(c, 4) // the kind of address is 3, a name
+	host, err := socksTarget(c)
 	if err != nil {
 		return err
 	}
@@ -275,6 +275,20 @@ func socksAnswer(c net.Conn, login string, status byte, target *string) error {
 		return errors.New("refused")
 	}
 	return nil
+}
+
+// socksTarget is the host of a request: a name, or an IPv4 address.
+func socksTarget(c io.Reader) (string, error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(c, head); err != nil {
+		return "", err
+	}
+	if head[3] == 3 {
+		return text(c, 0)
+	}
+	var ip [4]byte
+	_, err := io.ReadFull(c, ip[:])
+	return netip.AddrFrom4(ip).String(), err
 }
 
 // text reads a text with its length before it, after some bytes to skip.
