@@ -57,7 +57,7 @@ func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wir
 	}
 	result.Path, result.Relay, result.Conn, result.Remote = way.path, way.relay, way.conn, way.remote.String()
 	task.SetWalltime(walltime(time.Until(deadline))) // connecting has taken its share
-	payload, err := wire.EncodeRequest(task)
+	payload, err := wire.V10.EncodeRequest(task)
 	if err != nil {
 		return wire.DispatchResult{}, fmt.Errorf("task %s: %w", task.TaskID, err)
 	}
@@ -126,7 +126,7 @@ func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, error
 	task := wire.NewRequest(ask.TaskID, ask.Name, ask.Module, ask.Input)
 	// A shorter wall time, as it is sent, does not take more bytes.
 	task.SetWalltime(walltime(dispatchTimeout(*ask)))
-	if _, err := wire.EncodeRequest(task); err != nil {
+	if _, err := wire.V10.EncodeRequest(task); err != nil {
 		return fail(fmt.Errorf("task %s: %w", cut(ask.TaskID, wire.MaxTaskID), err))
 	}
 	return t, task, nil
@@ -134,7 +134,7 @@ func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, error
 
 // exchange writes the request, closes the writing side and reads the answer.
 func (s *submitter) exchange(ctx context.Context, way route, payload []byte, task string) (wire.TaskDispatchResponse, error) {
-	stream, err := way.stream(ctx, protocol.ID(wire.DispatchProtocol))
+	stream, err := way.stream(ctx, protocol.ID(wire.V10.Protocol()))
 	if err != nil {
 		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, err)
 	}
@@ -148,7 +148,7 @@ func (s *submitter) exchange(ctx context.Context, way route, payload []byte, tas
 		case ctx.Err() != nil:
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
-			err = fmt.Errorf("the peer takes no jobs: it does not speak the protocol %s: %w", wire.DispatchProtocol, err)
+			err = fmt.Errorf("the peer takes no jobs: it does not speak the protocol %s: %w", wire.V10.Protocol(), err)
 		}
 		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, err)
 	}
@@ -173,5 +173,5 @@ func roundTrip(stream network.MuxedStream, payload []byte) (wire.TaskDispatchRes
 	if len(raw) == 0 {
 		return wire.TaskDispatchResponse{}, errors.New("wait for the answer: the donor closed the stream without one")
 	}
-	return wire.DecodeResponse(raw)
+	return wire.V10.DecodeResponse(raw)
 }

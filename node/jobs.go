@@ -65,7 +65,7 @@ func (s *jobServer) jobCounts() wire.JobCounts {
 	return s.counts
 }
 
-// handle serves one stream of wire.DispatchProtocol. Who may not submit is
+// handle serves one stream of wire.V10.Protocol(). Who may not submit is
 // answered before anything is read: strangers shall not be able to make the
 // donor spend memory or disk.
 func (s *jobServer) handle(stream network.Stream) {
@@ -271,7 +271,7 @@ func (s *jobServer) receive(stream network.Stream) (wire.TaskDispatchRequest, er
 	if len(raw) > wire.MaxRequest {
 		return wire.TaskDispatchRequest{}, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, wire.MaxRequest)}
 	}
-	request, err := wire.DecodeRequest(raw)
+	request, err := wire.V10.DecodeRequest(raw)
 	if err != nil {
 		return wire.TaskDispatchRequest{}, &malformedError{err}
 	}
@@ -279,7 +279,7 @@ func (s *jobServer) receive(stream network.Stream) (wire.TaskDispatchRequest, er
 }
 
 func send(stream network.Stream, answer wire.TaskDispatchResponse) error {
-	raw, err := wire.EncodeResponse(answer)
+	raw, err := wire.V10.EncodeResponse(answer)
 	if err != nil {
 		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
 	}

@@ -272,7 +272,7 @@ func (n *node) serveJobs() error {
 		keep: n.host.ConnManager(), receiving: make(chan struct{}, max(2*runtime.NumCPU(), minReceiving)),
 	}
 	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
-	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
+	n.host.SetStreamHandler(protocol.ID(wire.V10.Protocol()), n.jobs.handle)
 	return nil
 }
 
