@@ -16,6 +16,8 @@ const (
 	lockFile     = "lock"         // held (flock) while the node runs
 	eventsFile   = "events.jsonl" // every event, one JSON object a line, appended; see eventFile
 	socketFile   = "node.sock"    // the local API
+	waysFile     = "ways.json"    // the way that won, per network; see localnet.Memory
+	namesFile    = "names.json"   // the last good answers about names; see names.Resolver
 )
 
 // ErrLocked tells that another node runs in the same directory.

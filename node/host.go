@@ -23,12 +23,15 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
 	"go.uber.org/fx"
 
 	"github.com/worldcompute/wce2e/node/traversal"
@@ -67,6 +70,7 @@ type hostConfig struct {
 	relay     bool                                // limits of a relay
 	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
 	traverse  bool                                // DCUtR and AutoNAT v2
+	names     madns.BasicResolver                 // nil: the system's
 	userAgent string
 }
 
@@ -86,8 +90,18 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, limits.Close(), conns.Close())
 	}
+	resolver, err := newMultiaddrResolver(cfg.names)
+	if err != nil {
+		return nil, errors.Join(err, limits.Close(), conns.Close())
+	}
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.key),
+		resolver,
+		// Noise first: its first message is 34 bytes, that of TLS 1481 with the
+		// post-quantum share, more than some paths carry; and TLS would show the
+		// ALPN "libp2p" to whoever looks for it.
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UserAgent(cfg.userAgent),
 		libp2p.NoListenAddrs,  // see listen
 		libp2p.DisableRelay(), // the circuit transport is added below, recorded
@@ -117,6 +131,18 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		return nil, fmt.Errorf("assemble libp2p host: %w", err)
 	}
 	return h, nil
+}
+
+// newMultiaddrResolver has the swarm ask the same resolver as everybody else.
+func newMultiaddrResolver(names madns.BasicResolver) (libp2p.Option, error) {
+	if names == nil {
+		return libp2p.ChainOptions(), nil
+	}
+	r, err := madns.NewResolver(madns.WithDefaultResolver(names))
+	if err != nil {
+		return nil, fmt.Errorf("make a resolver of multiaddrs: %w", err)
+	}
+	return libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: r}), nil
 }
 
 // testsOther is why AutoNAT dials: on behalf of a peer that asked whether it is

@@ -34,16 +34,19 @@ import (
 
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
-	Dir         string       // identity, events, socket; made, 0700, when missing
-	Bootstrap   []string     // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
-	NoBootstrap bool         // join nobody
-	Relay       bool         // be a relay for others, and need none
-	Listen      []string     // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
-	Announce    []string     // IP addresses that the machine is reached at, where they are not on an interface
-	Name        string       // shown in status; empty means the hostname
-	Allow       []string     // peer IDs that may submit jobs, or "any"; empty means nobody
-	Version     string       // of the software, as told to peers
-	Log         *slog.Logger // nil means discard
+	Dir         string   // identity, events, socket; made, 0700, when missing
+	Bootstrap   []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
+	NoBootstrap bool     // join nobody
+	Relay       bool     // be a relay for others, and need none
+	Listen      []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
+	Announce    []string // IP addresses that the machine is reached at, where they are not on an interface
+	Name        string   // shown in status; empty means the hostname
+	Allow       []string // peer IDs that may submit jobs, or "any"; empty means nobody
+	// RefuseInspected leaves relays to which the way leads through a TLS interceptor
+	// that this machine trusts.
+	RefuseInspected bool
+	Version         string       // of the software, as told to peers
+	Log             *slog.Logger // nil means discard
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and
@@ -133,6 +136,7 @@ type node struct {
 	ctx    context.Context // ends when the node stops
 	cancel context.CancelCauseFunc
 
+	around    *surroundings
 	host      host.Host
 	announcer *announcer
 	conns     *connLog
@@ -208,8 +212,9 @@ func (n *node) makeHost() error {
 	if n.announcer, err = newAnnouncer(n.cfg); err != nil {
 		return err
 	}
+	n.around = newSurroundings(n.cfg.Dir, n.rec, n.log)
 	n.host, err = newHost(hostConfig{
-		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true,
+		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names,
 		userAgent: "wce2e/" + n.cfg.Version,
 	})
 	if err != nil {
@@ -224,7 +229,10 @@ func (n *node) listen() error {
 	n.self, n.conns = newSelfImage(n.rec), newConnLog(n.rec)
 	n.keeper = &traversal.Keeper{
 		Host: n.host, Bootstrap: n.cfg.bootstrap(), Record: n.rec.Record, ConnID: connID, Log: n.log,
-		Changed: func() { n.addrs.relaysChanged() },
+		Changed:  func() { n.addrs.relaysChanged() },
+		Want:     wantReservations,
+		Resolver: n.around.names, SecondOpinion: n.around.names.Encrypted(), Memory: n.around,
+		RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
 	}
 	if n.cfg.Relay {
 		n.keeper.Want = -1
@@ -276,8 +284,14 @@ func (n *node) serveJobs() error {
 	return nil
 }
 
-// join starts to look for a relay, and never stops.
+// wantReservations is how many relays a donor is reachable through at once: when
+// one goes, nobody notices.
+const wantReservations = 2
+
+// join starts to look for relays, and never stops.
 func (n *node) join() error {
+	n.keeping.Go(func() { n.around.watch(n.ctx, n.keeper) })
+	n.keeping.Go(func() { n.around.watchPortal(n.ctx, n.keeper) })
 	n.keeping.Go(func() {
 		if err := n.keeper.Run(n.ctx); err != nil && n.ctx.Err() == nil {
 			n.failed <- fmt.Errorf("join the mesh: %w", err)

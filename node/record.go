@@ -38,6 +38,8 @@ type recorder struct {
 	dials  uint64
 	open   map[string]openDial
 	counts wire.DialCounts
+
+	tried tried
 }
 
 type openDial struct {
@@ -165,6 +167,9 @@ func (r *recorder) dialEnded(id string, outcome wire.Outcome, failure netcheck.F
 		ev.Err = err.Error()
 	}
 	r.record(ev)
+	if d.why == "" {
+		r.tried.note(wire.Attempt{Addr: ev.Addr, Peer: ev.Peer, At: time.Now().UTC(), Outcome: outcome, Failure: ev.Failure, MS: ev.MS})
+	}
 }
 
 // abortDials ends every open attempt as given up.

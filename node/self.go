@@ -27,15 +27,22 @@ const (
 type selfImage struct {
 	rec *recorder
 
-	mu       sync.Mutex                  // guards the fields below
-	observed map[string]wire.Observation // by connection
-	v1       network.Reachability        // AutoNAT: the node as a whole
+	mu       sync.Mutex             // guards the fields below
+	observed map[string]observation // by connection
+	v1       network.Reachability   // AutoNAT: the node as a whole
 	v2       event.EvtHostReachableAddrsChanged
 	reach    string
 }
 
+// observation is our address as the far end of one connection sees it.
+type observation struct {
+	wire.Observation
+	transport string
+	sighting  sighting // not valid where the ends are no IP addresses
+}
+
 func newSelfImage(rec *recorder) *selfImage {
-	return &selfImage{rec: rec, observed: map[string]wire.Observation{}, reach: reachUnknown}
+	return &selfImage{rec: rec, observed: map[string]observation{}, reach: reachUnknown}
 }
 
 // watch follows the library's events until ctx ends. addrsChanged is called
@@ -79,7 +86,9 @@ func (s *selfImage) observe(c network.Conn, addr ma.Multiaddr) {
 	if c == nil || addr == nil || has(addr, ma.P_CIRCUIT) || pathOf(c) == wire.Relayed {
 		return
 	}
-	id, seen := connID(c), wire.Observation{Addr: addr.String(), By: c.RemotePeer().String()}
+	id := connID(c)
+	seen := observation{Observation: wire.Observation{Addr: addr.String(), By: c.RemotePeer().String()}, transport: transportOf(c.RemoteMultiaddr())}
+	seen.sighting, _ = sightingOf(c.LocalMultiaddr(), addr, c.RemoteMultiaddr())
 	s.mu.Lock()
 	known := s.observed[id] == seen
 	closed := c.IsClosed() // then forget has passed, or will find nothing
@@ -134,13 +143,27 @@ func (s *selfImage) reachability() string {
 	return s.reach
 }
 
+// nat is the kind of NAT that we are behind. WebSocket connections leave from
+// ports of their own, and tell nothing.
+func (s *selfImage) nat() wire.NATStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by := map[string][]sighting{}
+	for _, o := range s.observed {
+		if o.sighting.local.IsValid() {
+			by[o.transport] = append(by[o.transport], o.sighting)
+		}
+	}
+	return wire.NATStatus{UDP: mapping(by["quic-v1"]), TCP: mapping(by["tcp"])}
+}
+
 // observations are the addresses that peers see us at, in a stable order.
 func (s *selfImage) observations() []wire.Observation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]wire.Observation, 0, len(s.observed))
 	for _, o := range s.observed {
-		out = append(out, o)
+		out = append(out, o.Observation)
 	}
 	sort.Slice(out, func(i, j int) bool {
 		if out[i].Addr != out[j].Addr {

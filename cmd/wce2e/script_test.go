@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -18,6 +19,13 @@ var update = flag.Bool("update", false, "write the expected outputs in testdata/
 // TestMain lets a script say `exec wce2e ...`: the test binary is the command.
 func TestMain(m *testing.M) {
 	lab.Reexec()
+	if len(os.Args) > 2 && os.Args[1] == plainDonor {
+		if err := runPlainDonor(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"wce2e": func() { os.Exit(run()) },
 	})

@@ -77,6 +77,21 @@ func common(dials []swarm.TransportError) Failure {
 	return first
 }
 
+// Stalled tells whether a dial got its connection and then waited in vain for the
+// handshake on it; of several dials, whether one did.
+func Stalled(err error) bool {
+	var several *swarm.DialError
+	if errors.As(err, &several) {
+		for _, d := range several.DialErrors {
+			if Stalled(d.Cause) {
+				return true
+			}
+		}
+		return false
+	}
+	return Classify(err) == SecurityTimeout
+}
+
 func ofAbort(err error) Failure {
 	if errors.Is(err, context.Canceled) {
 		return Aborted

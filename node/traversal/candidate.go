@@ -52,7 +52,11 @@ type candidate struct {
 	// guarded by keeper.mu
 	addrs     []ma.Multiaddr  // as configured or resolved, without /p2p; the configured first, then the longest unheard of
 	fixed     int             // how many of addrs are configured
-	lists     map[string]bool // which name it now, configured or the name that was resolved
+	lists     map[string]bool // which name it now: configured, or the name that was resolved
+	found     bool            // it was found by other means, and is dialled only while needed
+	lead      ma.Multiaddr    // dialled first, and alone; see Memory
+	led       ma.Multiaddr    // what lead was
+	limited   bool            // its last reservation had limits on circuits
 	fresh     bool            // addrs has grown since the last dial
 	hop       hopSupport
 	hopUntil  time.Time // when a hopNo that was only inferred ends; zero: never
@@ -69,9 +73,15 @@ type candidate struct {
 // tend keeps the candidate connected until ctx ends, and uses it as a relay
 // whenever one is lacking. It ends, too, when the candidate is forgotten.
 func (c *candidate) tend(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && c.awaitNeed(ctx) {
+		led := c.leads()
 		conn, err := c.connect(ctx)
 		if err != nil {
+			if led {
+				c.ledAstray()
+				continue
+			}
+			c.suspectNarrow(err)
 			if c.forget() {
 				return
 			}
@@ -118,7 +128,7 @@ func (c *candidate) rest(ctx context.Context, why rest) {
 	for ctx.Err() == nil {
 		change := c.keeper.change()
 		left := c.pauseFor(why, luck, began) - time.Since(began)
-		if left <= 0 || c.hasFreshAddrs() || why.parted && c.existing() != nil {
+		if left <= 0 || c.hasFreshAddrs() || c.keeper.stirredSince(began) || why.parted && c.existing() != nil {
 			return
 		}
 		await(ctx, change, left)
@@ -220,7 +230,11 @@ func (c *candidate) attend(ctx context.Context, conn network.Conn) {
 	for ctx.Err() == nil && !isClosed(closed) {
 		change := k.change()
 		wait, ready := c.mayAsk(patience)
-		if ready && k.claim(c.id) {
+		if c.dispensable() {
+			_ = conn.Close()
+			return
+		}
+		if ready && k.claim(c) {
 			c.serve(ctx, conn, closed)
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -20,8 +21,8 @@ const (
 	// maxStarts peers are begun to be dialled at once, and as many again every
 	// startEvery: a long list neither floods a home router nor lets its dead
 	// relays hold up the living ones.
-	maxStarts  = 10
-	startEvery = 100 * time.Millisecond
+	maxStarts  = 16
+	startEvery = 50 * time.Millisecond
 	// shadowDelay is what the WebSocket address waits that the swarm hides behind
 	// a raw TCP one on the same port.
 	shadowDelay = 2 * streamDelay
@@ -33,7 +34,7 @@ func (c *candidate) connect(ctx context.Context) (network.Conn, error) {
 	if conn := c.existing(); conn != nil {
 		return conn, nil
 	}
-	if err := c.keeper.starts.enter(ctx); err != nil {
+	if err := c.keeper.starts.enter(ctx, c.leads()); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
@@ -81,6 +82,10 @@ func (c *candidate) takeAddrs() []ma.Multiaddr {
 // requests are served by the same race, and the first connection ends it.
 func (c *candidate) dial(ctx context.Context) (network.Conn, error) {
 	store, swarm := c.keeper.Host.Peerstore(), c.keeper.Host.Network()
+	if lead := c.takeLead(); lead != nil {
+		store.AddAddr(c.id, lead, peerstore.TempAddrTTL)
+		return swarm.DialPeer(ctx, c.id)
+	}
 	store.AddAddrs(c.id, c.takeAddrs(), peerstore.TempAddrTTL)
 	shadows := shadowing(store.Addrs(c.id))
 	if len(shadows) == 0 {
@@ -163,11 +168,30 @@ func (r *race) first() (won network.Conn, err error) {
 	return nil, errors.Join(errs...)
 }
 
-// gate lets a burst through and then as many again every startEvery.
-type gate struct{ slots chan struct{} }
+// gate lets a burst through and then as many again every startEvery, once it is
+// open.
+type gate struct {
+	slots  chan struct{}
+	opened chan struct{} // closed when it is
+	open   func()
+}
 
-// enter waits for its turn, or for the end of ctx.
-func (g *gate) enter(ctx context.Context) error {
+func newGate() gate {
+	g := gate{slots: make(chan struct{}, maxStarts), opened: make(chan struct{})}
+	g.open = sync.OnceFunc(func() { close(g.opened) })
+	return g
+}
+
+// enter waits for its turn, or for the end of ctx. Who leads waits for nobody.
+func (g *gate) enter(ctx context.Context, leads bool) error {
+	if leads {
+		return nil
+	}
+	select {
+	case <-g.opened:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	select {
 	case g.slots <- struct{}{}:
 		time.AfterFunc(startEvery, func() { <-g.slots })

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -28,6 +27,8 @@ var (
 	errNoRelay    = errors.New("the relay has stopped relaying")
 	errExpired    = errors.New("the reservation could not be renewed in time")
 	errSurplus    = errors.New("not renewed: more reservations than wanted")
+	errNarrow     = errors.New("full-size packets vanish on this path: connecting anew with smaller ones")
+	errBetterWay  = errors.New("a better way to the relay is open")
 )
 
 // holding is a reservation that stands, and the connection it lives by.
@@ -37,6 +38,9 @@ type holding struct {
 	id     string // of the connection, as in events
 	used   ma.Multiaddr
 	made   time.Time
+	route  string        // by which proxy, as in wire.Event
+	took   time.Duration // since reservations were lacking
+	why    string        // this way, and no other
 
 	// guarded by keeper.mu
 	reservation reservation
@@ -44,6 +48,7 @@ type holding struct {
 	rtt         time.Duration
 	silent      bool // the last ping was not answered
 	failing     bool // the last renewal failed
+	inspected   *bool
 	leaving     bool // it is being given up as one too many
 }
 
@@ -51,9 +56,15 @@ type holding struct {
 // kept, and another relay asked meanwhile.
 func (h *holding) sound() bool { return !h.silent && !h.failing && !h.leaving }
 
+// maxLimited bounds how many reservations more than wanted are held while those
+// without limits are looked for.
+const maxLimited = 2
+
 // claim asks for the turn to ask a relay for a reservation: it is given when
-// fewer stand, or are being asked for, than wanted.
-func (k *Keeper) claim(id peer.ID) bool {
+// fewer stand, or are being asked for, than wanted. Those on relays that limit
+// circuits count only for others of their kind: they are used when there is
+// nothing better, and until there is.
+func (k *Keeper) claim(c *candidate) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	pending := 0
@@ -62,25 +73,57 @@ func (k *Keeper) claim(id peer.ID) bool {
 			pending++
 		}
 	}
-	if k.soundLocked()+pending >= k.want() {
+	sound := k.soundLocked()
+	if !c.limited {
+		sound = k.unlimitedLocked()
+	}
+	if sound+pending >= k.want() || len(k.held)+pending >= k.want()+maxLimited {
 		return false
 	}
-	k.asking[id] = time.Now()
+	k.asking[c.id] = time.Now()
 	return true
 }
 
 // serve asks the candidate for a reservation and, when it is granted, keeps it
 // for as long as it lives.
 func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan struct{}) {
-	r, err := reserve(ctx, conn)
+	look := c.keeper.lookAt(ctx, conn)
+	defer look.end()
+	r, err := c.reserve(ctx, conn)
 	if err != nil {
 		c.denied(ctx, conn, err)
 		return
 	}
+	inspected, err := look.inspected()
+	if err != nil {
+		c.denied(ctx, conn, err)
+		_ = conn.Close()
+		return
+	}
 	c.refusals = 0
-	h := c.keeper.adopt(c, conn, r)
+	h := c.keeper.adopt(c, conn, r, inspected)
 	err = h.live(ctx, closed)
 	c.keeper.drop(ctx, c, h, err)
+}
+
+// mutePatience bounds a request to a peer that has not even said what it speaks.
+// On a path where full-size packets vanish, that is what the first one is.
+const mutePatience = 3 * time.Second
+
+// reserve asks for a reservation. A peer on a new connection that never says a
+// word after its handshake is asked again over smaller packets.
+func (c *candidate) reserve(ctx context.Context, conn network.Conn) (reservation, error) {
+	if c.keeper.hopOf(c.id) != hopUnknown {
+		return reserve(ctx, conn)
+	}
+	mute, cancel := context.WithTimeout(ctx, mutePatience)
+	defer cancel()
+	r, err := reserve(mute, conn)
+	if isTimeout(err) && ctx.Err() == nil && !has(conn.RemoteMultiaddr(), ma.P_UDP) &&
+		c.keeper.tooNarrow(c.id, c.keeper.connID(conn), "no message of the peer arrived after its handshake") {
+		_ = conn.Close()
+	}
+	return r, err
 }
 
 // denied gives the turn back and notes why there is no reservation.
@@ -89,6 +132,7 @@ func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
 	wait := max(backoff(c.refusals, maxBackoff, jitter()), refusalPause(err))
 	c.refusals++
 	noRelay := k.noHop(c.id, err)
+	k.starts.open()
 	k.mu.Lock()
 	delete(k.asking, c.id)
 	c.notBefore = time.Now().Add(wait)
@@ -112,15 +156,28 @@ func (k *Keeper) recordFailed(conn network.Conn, err error, renewal bool) {
 }
 
 // adopt makes the granted reservation one of ours.
-func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation) *holding {
-	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r}
+func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation, inspected *bool) *holding {
+	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r, inspected: inspected}
 	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
 	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
+	if k.Outer != nil {
+		outer, _ := k.Outer(conn)
+		h.route = outer.Route
+	}
 	k.mu.Lock()
 	delete(k.asking, c.id)
-	k.held[c.id], c.relayed = h, true
+	if !k.lacking.IsZero() {
+		h.took = time.Since(k.lacking)
+	}
+	h.why = c.whyLocked(h.used)
+	first := len(k.held) == 0
+	k.held[c.id], c.relayed, c.limited = h, true, r.limited()
 	k.tellLocked()
 	k.mu.Unlock()
+	k.starts.open()
+	if first {
+		k.memorize(h)
+	}
 	k.tellChanged()
 	return h
 }
@@ -163,7 +220,7 @@ func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var wg sync.WaitGroup
-	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays} {
+	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, h.fits, h.improves} {
 		wg.Go(func() {
 			if err := watch(inner); err != nil {
 				end(err)
@@ -185,7 +242,7 @@ func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 // ping watches the path.
 func (h *holding) ping(ctx context.Context) error {
 	id := h.conn.RemotePeer()
-	p := pinger{conn: h.conn, report: h.pinged, speaks: func() bool { return h.keeper.says(id, ping.ID) }}
+	p := pinger{conn: h.conn, report: h.pinged, hurry: h.keeper.stirs, speaks: func() bool { return h.keeper.says(id, ping.ID) }}
 	return p.run(ctx)
 }
 
@@ -284,6 +341,9 @@ func (h *holding) surplus() bool {
 	h.keeper.mu.Lock()
 	defer h.keeper.mu.Unlock()
 	others := h.keeper.soundLocked()
+	if !h.reservation.limited() {
+		others = h.keeper.unlimitedLocked()
+	}
 	if h.sound() {
 		others--
 	}
@@ -306,6 +366,7 @@ func (h *holding) renewOnce(ctx context.Context) error {
 	addrs := circuitAddrs(h.conn.RemotePeer(), h.used, r.Addrs)
 	k.mu.Lock()
 	moved := !slices.EqualFunc(addrs, h.addrs, ma.Multiaddr.Equal)
+	moved = moved || r.limited() != h.reservation.limited()
 	h.reservation, h.addrs = r, addrs
 	h.doubtLocked(&h.failing, false)
 	k.mu.Unlock()
@@ -333,7 +394,7 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 		return
 	}
 	k.tellChanged()
-	if errors.Is(why, errDead) {
+	if errors.Is(why, errDead) || errors.Is(why, errNarrow) || errors.Is(why, errBetterWay) {
 		_ = h.conn.Close()
 	}
 }
@@ -343,10 +404,12 @@ func (h *holding) status() wire.RelayStatus {
 		PeerID:       h.conn.RemotePeer().String(),
 		Addr:         h.used.String(),
 		Transport:    TransportName(h.used),
+		Route:        h.route,
 		Conn:         h.id,
 		Since:        h.conn.Stat().Opened.UTC(),
 		Expires:      h.reservation.Expires,
 		RTTMS:        ms(h.rtt),
+		Inspected:    h.inspected,
 		LimitSeconds: uint32(h.reservation.Limit / time.Second),
 		LimitBytes:   h.reservation.Data,
 	}

@@ -34,6 +34,9 @@ type reservation struct {
 	Data    uint64         // bytes of one circuit, each way; 0 means none
 }
 
+// limited tells whether the relay cuts circuits after some time or some bytes.
+func (r reservation) limited() bool { return r.Limit > 0 || r.Data > 0 }
+
 // reserve asks the relay at the far end of conn for a reservation, over that
 // connection and no other. The library's client.Reserve asks over whichever
 // connection it finds, and throws the signed voucher away.

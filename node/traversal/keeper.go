@@ -19,13 +19,14 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// Keeper keeps a reservation on some relay, for ever. Its fields are set
-// before Run; only Host is required.
+// Keeper keeps reservations on relays, for ever. Its fields are set before Run;
+// only Host is required.
 //
 // Every peer of the bootstrap list is dialled at once and kept connected, since
 // peers that are no relays are still needed: they tell us our address as others
-// see it. Of those that relay, the first to answer gives the reservation; the
-// others stand by, connected, and take over within a round trip.
+// see it. Of those that relay, the first to answer give the reservations; the
+// others stand by, connected, and take over within a round trip. Relays that
+// were found elsewhere (see Found) are dialled while reservations are lacking.
 type Keeper struct {
 	Host host.Host
 	// Bootstrap are multiaddrs of relays and ordinary peers: raw addresses with
@@ -47,16 +48,34 @@ type Keeper struct {
 	Changed func()
 	// Resolver answers questions about names; nil means the system's.
 	Resolver madns.BasicResolver
-	Log      *slog.Logger // nil means discard
+	// SecondOpinion is asked about a name when what Resolver said of it led to no
+	// reservation: a resolver that lies answers quickly. nil means nobody is.
+	SecondOpinion madns.BasicResolver
+	// Memory keeps the way that won; nil means that every start is the first.
+	Memory Memory
+	// Outer tells of a connection that is web traffic what was seen around libp2p's
+	// own handshake, and false of any other. nil: none is.
+	Outer func(network.Conn) (Outer, bool)
+	// RefuseInspected leaves relays to which the way leads through a TLS
+	// interceptor, though the host trusts it.
+	RefuseInspected bool
+	// Narrow is told whether full-size packets vanish in this network: connections
+	// dialled from then on have to use smaller ones. nil: nobody can.
+	Narrow func(bool)
+	Log    *slog.Logger // nil means discard
 
-	starts     gate          // of dials
-	renewEvery time.Duration // 0 means renewEvery; shorter in tests
+	starts                   gate          // of dials
+	renewEvery, improveEvery time.Duration // 0 means the constants of these names; shorter in tests
 
 	mu         sync.Mutex // guards the fields below
 	candidates map[peer.ID]*candidate
 	held       map[peer.ID]*holding
 	asking     map[peer.ID]time.Time // who is being asked for a reservation, since when
 	lost       time.Time             // when a reservation was last lost or became doubtful
+	lacking    time.Time             // since when fewer sound ones are held than wanted; zero: they are not
+	stirred    time.Time             // when the network last changed
+	stir       chan struct{}         // closed and replaced when it does
+	narrow     bool                  // Narrow has been called
 	closing    map[network.Conn]chan struct{}
 	changed    chan struct{} // closed and replaced when any of the above changes
 	tending    sync.WaitGroup
@@ -75,6 +94,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return fmt.Errorf("keep a reservation: %w", err)
 	}
 	defer stop()
+	k.follow(ctx)
 	for _, id := range list.order {
 		k.add(ctx, id, list.peers[id]...)
 	}
@@ -89,12 +109,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) reset() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.starts = gate{slots: make(chan struct{}, maxStarts)}
+	k.starts = newGate()
 	k.candidates = map[peer.ID]*candidate{}
 	k.held = map[peer.ID]*holding{}
 	k.asking = map[peer.ID]time.Time{}
 	k.closing = map[network.Conn]chan struct{}{}
-	k.changed = make(chan struct{})
+	k.changed, k.stir = make(chan struct{}), make(chan struct{})
+	k.lacking = time.Now()
 }
 
 // configured is the list of the raw addresses of Bootstrap. Every name in it is
@@ -123,8 +144,7 @@ func (k *Keeper) enlist(ctx context.Context, list string, id peer.ID, addrs ...m
 		if list != configured && len(k.candidates) >= maxCandidates {
 			return false
 		}
-		c = &candidate{keeper: k, id: id, lists: map[string]bool{}, reached: time.Now()}
-		k.candidates[id] = c
+		c = k.candidateLocked(id)
 	}
 	c.listed(list, addrs)
 	k.tellLocked()
@@ -149,7 +169,11 @@ func (k *Keeper) unlist(list string, named map[peer.ID]bool) {
 // failure, and now and then, since relays move.
 func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
 	for failures := 0; ctx.Err() == nil; {
-		if err := k.askName(ctx, name); err != nil {
+		err := k.askName(ctx, name, k.resolver())
+		if second := k.SecondOpinion; second != nil && k.ledNowhere(ctx) {
+			err = k.askName(ctx, name, second)
+		}
+		if err != nil {
 			failures++
 		} else {
 			failures = 0
@@ -158,12 +182,34 @@ func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
 	}
 }
 
+// answerPatience is how long the addresses of a name may take to lead to a
+// reservation before another resolver is asked about it: longer than any
+// handshake on a path that lives, satellites excepted.
+const answerPatience = 1500 * time.Millisecond
+
+// ledNowhere waits a moment for a reservation, and tells whether there is none
+// at all.
+func (k *Keeper) ledNowhere(ctx context.Context) bool {
+	for began := time.Now(); ctx.Err() == nil; {
+		change := k.change()
+		k.mu.Lock()
+		sound := k.soundLocked()
+		k.mu.Unlock()
+		left := answerPatience - time.Since(began)
+		if sound > 0 || k.want() == 0 || left <= 0 {
+			return sound == 0 && k.want() > 0
+		}
+		await(ctx, change, left)
+	}
+	return false
+}
+
 // askName brings a name's peers up to date. A name that does not answer takes
 // nobody out of the list.
-func (k *Keeper) askName(ctx context.Context, name ma.Multiaddr) error {
+func (k *Keeper) askName(ctx context.Context, name ma.Multiaddr, resolver madns.BasicResolver) error {
 	var mu sync.Mutex // guards the two below
 	named, refused := map[peer.ID]bool{}, 0
-	err := k.expand(ctx, name, func(id peer.ID, a ma.Multiaddr) {
+	err := k.expand(ctx, name, resolver, func(id peer.ID, a ma.Multiaddr) {
 		room := k.enlist(ctx, name.String(), id, a)
 		mu.Lock()
 		defer mu.Unlock()
@@ -188,7 +234,7 @@ func (k *Keeper) restName(ctx context.Context, failures int) {
 	for ctx.Err() == nil {
 		change := k.change()
 		left := k.nameAgain(failures, luck) - time.Since(began)
-		if left <= 0 {
+		if left <= 0 || k.stirredSince(began) {
 			return
 		}
 		await(ctx, change, left)
@@ -211,8 +257,9 @@ func (k *Keeper) nameAgain(failures int, luck float64) time.Duration {
 }
 
 // CircuitAddrs are the addresses under which the standing reservations make us
-// reachable: /ip4/.../p2p/RELAY/p2p-circuit, without /p2p/SELF. The oldest
-// reservation comes first, and of its addresses the one that we use ourselves.
+// reachable: /ip4/.../p2p/RELAY/p2p-circuit, without /p2p/SELF. Reservations
+// without limits come first, then the oldest, and of its addresses the one that
+// we use ourselves.
 func (k *Keeper) CircuitAddrs() []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, h := range k.holdings() {
@@ -221,8 +268,8 @@ func (k *Keeper) CircuitAddrs() []ma.Multiaddr {
 	return out
 }
 
-// Relays tells about the relays that hold a reservation of ours, the oldest
-// reservation first.
+// Relays tells about the relays that hold a reservation of ours, in the order of
+// CircuitAddrs.
 func (k *Keeper) Relays() []wire.RelayStatus {
 	out := []wire.RelayStatus{}
 	for _, h := range k.holdings() {
@@ -231,7 +278,8 @@ func (k *Keeper) Relays() []wire.RelayStatus {
 	return out
 }
 
-// holdings are copies of what is held, the oldest first.
+// holdings are copies of what is held: those whose circuits have no limits, and
+// of these the oldest, first.
 func (k *Keeper) holdings() []holding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -240,13 +288,31 @@ func (k *Keeper) holdings() []holding {
 		out = append(out, *h)
 	}
 	slices.SortFunc(out, func(a, b holding) int {
-		return cmp.Or(a.made.Compare(b.made), cmp.Compare(a.conn.RemotePeer(), b.conn.RemotePeer()))
+		return cmp.Or(compareBool(a.reservation.limited(), b.reservation.limited()), a.made.Compare(b.made),
+			cmp.Compare(a.conn.RemotePeer(), b.conn.RemotePeer()))
 	})
 	return out
 }
 
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
 // tellLocked wakes everybody who waits for a change of state. k.mu is held.
 func (k *Keeper) tellLocked() {
+	switch lacking := k.soundLocked() < k.want(); {
+	case !lacking:
+		k.lacking = time.Time{}
+	case k.lacking.IsZero():
+		k.lacking = time.Now()
+	}
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -273,11 +339,42 @@ func (k *Keeper) need() (lacking bool, lost time.Time) {
 	return k.soundLocked() < k.want(), k.lost
 }
 
+// Lacking tells for how long no reservation at all has been held; 0 when one is,
+// or none is wanted.
+func (k *Keeper) Lacking() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lacking.IsZero() || k.soundLocked() > 0 {
+		return 0
+	}
+	return time.Since(k.lacking)
+}
+
+// lackingFor tells for how long fewer sound reservations have been held than
+// wanted; 0 when they are not.
+func (k *Keeper) lackingFor() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lacking.IsZero() {
+		return 0
+	}
+	return time.Since(k.lacking)
+}
+
 // soundLocked counts the reservations whose relay answers. k.mu is held.
 func (k *Keeper) soundLocked() int {
+	return k.countLocked((*holding).sound)
+}
+
+// unlimitedLocked counts those of them that carry anything. k.mu is held.
+func (k *Keeper) unlimitedLocked() int {
+	return k.countLocked(func(h *holding) bool { return h.sound() && !h.reservation.limited() })
+}
+
+func (k *Keeper) countLocked(counts func(*holding) bool) int {
 	n := 0
 	for _, h := range k.held {
-		if h.sound() {
+		if counts(h) {
 			n++
 		}
 	}

@@ -335,12 +335,13 @@ func TestWeAreNotOurOwnRelay(t *testing.T) {
 
 func TestLongListIsBegunSteadily(t *testing.T) {
 	t.Parallel()
-	g := gate{slots: make(chan struct{}, maxStarts)}
+	g := newGate()
+	g.open()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	began := time.Now()
 	for i := range 3 * maxStarts {
-		if err := g.enter(ctx); err != nil {
+		if err := g.enter(ctx, false); err != nil {
 			t.Fatalf("start %d: %v", i, err)
 		}
 	}

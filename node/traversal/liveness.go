@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	pingEvery   = 4 * time.Second
 	pingTimeout = 3 * time.Second
 	deadAfter   = 10 * time.Second
+	// hurriedDead is deadAfter once this machine's network has changed: most
+	// likely the connection belongs to the old one, and is dead.
+	hurriedDead = 3 * time.Second
 	// pingStreamAge is how long one stream is used: the library's answering
 	// side ends it after 30 s. A stream per ping would double the bytes.
 	pingStreamAge = 20 * time.Second
@@ -42,7 +46,8 @@ type pinger struct {
 	every  time.Duration // between the starts of two pings; 0 means pingEvery
 	dead   time.Duration // of silence ends it; 0 means deadAfter
 	report func(rtt time.Duration, err error)
-	speaks func() bool // whether the peer says that it answers pings
+	hurry  func() <-chan struct{} // closed when the path has become doubtful; nil: never is
+	speaks func() bool            // whether the peer says that it answers pings
 
 	stream negotiated // nil Stream: none is open
 	opened time.Time
@@ -68,7 +73,10 @@ func (p *pinger) run(ctx context.Context) error {
 		p.report(rtt, err)
 		if err == nil || answered(p.conn, err) {
 			alive = time.Now()
-			if !pause(ctx, every-time.Since(began)) {
+			if p.pause(ctx, every-time.Since(began)) {
+				alive = time.Now().Add(hurriedDead - dead)
+			}
+			if ctx.Err() != nil {
 				return nil
 			}
 			continue
@@ -81,6 +89,23 @@ func (p *pinger) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// pause waits, and tells whether it ended early since there is a hurry.
+func (p *pinger) pause(ctx context.Context, d time.Duration) bool {
+	var hurry <-chan struct{}
+	if p.hurry != nil {
+		hurry = p.hurry()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-hurry:
+		return true
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return false
 }
 
 // patience is how long the next ping may take, so that a silent path is given
@@ -162,5 +187,6 @@ func (p *pinger) end() {
 }
 
 func isTimeout(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err)
+	var n net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
 }

@@ -31,8 +31,8 @@ const (
 // expand asks DNS for a bootstrap name and hands every peer address to found,
 // as soon as it is known, without /p2p. It returns an error when none was found.
 // Names below a name are asked in parallel, each with a deadline of its own.
-func (k *Keeper) expand(ctx context.Context, name ma.Multiaddr, found func(peer.ID, ma.Multiaddr)) error {
-	e := expansion{keeper: k, found: found}
+func (k *Keeper) expand(ctx context.Context, name ma.Multiaddr, resolver madns.BasicResolver, found func(peer.ID, ma.Multiaddr)) error {
+	e := expansion{keeper: k, resolver: resolver, found: found}
 	e.ask(ctx, name, resolveDepth)
 	e.wg.Wait()
 	if e.count == 0 {
@@ -43,9 +43,10 @@ func (k *Keeper) expand(ctx context.Context, name ma.Multiaddr, found func(peer.
 
 // expansion is one walk from a name down to addresses.
 type expansion struct {
-	keeper *Keeper
-	found  func(peer.ID, ma.Multiaddr)
-	wg     sync.WaitGroup
+	keeper   *Keeper
+	resolver madns.BasicResolver
+	found    func(peer.ID, ma.Multiaddr)
+	wg       sync.WaitGroup
 
 	mu    sync.Mutex // guards the fields below
 	count int
@@ -55,7 +56,7 @@ type expansion struct {
 // ask resolves one name and goes on with the answers. (What a /dnsaddr with a
 // peer ID says about other peers, madns leaves out.)
 func (e *expansion) ask(ctx context.Context, name ma.Multiaddr, depth int) {
-	answers, err := e.keeper.resolve(ctx, name)
+	answers, err := e.keeper.resolve(ctx, name, e.resolver)
 	if err != nil {
 		e.fail(err)
 		return
@@ -92,8 +93,8 @@ func (e *expansion) fail(err error) {
 }
 
 // resolve asks one question and records it.
-func (k *Keeper) resolve(ctx context.Context, name ma.Multiaddr) ([]ma.Multiaddr, error) {
-	resolver, err := madns.NewResolver(madns.WithDefaultResolver(k.resolver()))
+func (k *Keeper) resolve(ctx context.Context, name ma.Multiaddr, by madns.BasicResolver) ([]ma.Multiaddr, error) {
+	resolver, err := madns.NewResolver(madns.WithDefaultResolver(by))
 	if err != nil {
 		return nil, fmt.Errorf("make a resolver: %w", err)
 	}

@@ -61,7 +61,7 @@ func expanded(t *testing.T, z zone, name string, within time.Duration) ([]string
 	defer cancel()
 	var mu sync.Mutex
 	var got []string
-	err := k.expand(ctx, ma.StringCast(name), func(id peer.ID, a ma.Multiaddr) {
+	err := k.expand(ctx, ma.StringCast(name), k.resolver(), func(id peer.ID, a ma.Multiaddr) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, a.String()+"/p2p/"+id.String())

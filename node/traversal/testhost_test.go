@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
@@ -35,6 +36,7 @@ func newHost(t *testing.T, listen ...string) host.Host {
 	opts := []libp2p.Option{
 		libp2p.DisableMetrics(),
 		libp2p.ResourceManager(nil),
+		libp2p.Security(noise.ID, noise.New),
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(websocket.New,
 			websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(t)}}),

@@ -16,6 +16,10 @@ type Status struct {
 	CircuitAddrs []string      `json:"circuit_addrs"`
 	Observed     []Observation `json:"observed_addrs"`
 	Reachability string        `json:"reachability"` // public | private | unknown
+	NAT          NATStatus     `json:"nat"`
+	Portal       string        `json:"portal"` // how a captive portal shows itself; empty: none does
+	Way          *WayStatus    `json:"way"`    // how the oldest standing reservation was reached; null while there is none
+	Tried        []Attempt     `json:"tried"`  // the last attempt at each address of the last minutes, the latest first
 	Relays       []RelayStatus `json:"relays"`
 	Peers        []PeerStatus  `json:"peers"`
 	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others
@@ -27,6 +31,42 @@ type Status struct {
 type Observation struct {
 	Addr string `json:"addr"`
 	By   string `json:"by"` // peer ID
+}
+
+// NATStatus is how a NAT on the way maps our ports, as far as peers tell.
+type NATStatus struct {
+	UDP Mapping `json:"udp"`
+	TCP Mapping `json:"tcp"`
+}
+
+// Mapping is the kind of a NAT's mapping (RFC 4787, section 4.1).
+type Mapping string
+
+const (
+	NoNAT          Mapping = "none"                 // peers see the address of our own interface
+	EndpointIndep  Mapping = "endpoint-independent" // all peers see one port: a hole punch can work
+	EndpointDep    Mapping = "endpoint-dependent"   // each peer sees another port: it cannot, against another such NAT
+	MappingUnknown Mapping = "unknown"              // fewer than two peers have told
+)
+
+// WayStatus is how a reservation was reached.
+type WayStatus struct {
+	Relay     string  `json:"relay"`
+	Addr      string  `json:"addr"`
+	Transport string  `json:"transport"`
+	Route     string  `json:"route"`   // as in Event
+	TookMS    float64 `json:"took_ms"` // from when a reservation was first lacking
+	Why       string  `json:"why"`     // a sentence
+}
+
+// Attempt is the last dial of one address.
+type Attempt struct {
+	Addr    string    `json:"addr"`
+	Peer    string    `json:"peer"`
+	At      time.Time `json:"at"` // when it ended
+	Outcome Outcome   `json:"outcome"`
+	Failure string    `json:"failure"`
+	MS      float64   `json:"ms"`
 }
 
 // RelayStatus is a relay that holds a reservation of ours.

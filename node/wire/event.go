@@ -25,7 +25,7 @@ const (
 	ProxyFound     Kind = "proxy.found"     // Detail (its URL without credentials, and where it was found)
 	PortalFound    Kind = "portal.found"    // Detail (how a captive portal showed itself); Outcome ok when it has opened
 	WayRemembered  Kind = "way.remembered"  // Relay, Addr, Detail: the way that won here last time is tried first
-	PathNarrow     Kind = "path.narrow"     // Relay, Conn, Detail: full-size packets vanish on this path, so smaller ones are used
+	PathNarrow     Kind = "path.narrow"     // Relay, Conn where there was one, Detail: full-size packets vanish on this path, so smaller ones are used
 
 	RelayFound     Kind = "relay.found"     // Peer, Addrs, Detail (dht, gossip, exchange, cache)
 	RelayInspected Kind = "relay.inspected" // Relay, Conn, Detail (what the interceptor showed); Outcome failed when that ends the connection

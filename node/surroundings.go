@@ -1,0 +1,193 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/node/netcheck"
+	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/traversal/localnet"
+	"github.com/worldcompute/wce2e/node/traversal/names"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+const (
+	// fingerprintTimeout bounds asking the system which network this is; it needs
+	// no other machine for that.
+	fingerprintTimeout = 500 * time.Millisecond
+	// portalAfter is how long reservations have to be lacking before a captive
+	// portal is looked for, and portalEvery how often it is looked whether one has
+	// opened. Where none was seen, portalIdle has to do.
+	portalAfter = 3 * time.Second
+	portalEvery = 5 * time.Second
+	portalIdle  = time.Minute
+	portalLook  = 5 * time.Second // for one look
+)
+
+// surroundings are the network that a node is in: what it is called, what its
+// names are, which way out of it has won before, and whether it wants somebody
+// to log in first.
+type surroundings struct {
+	rec    *recorder
+	log    *slog.Logger
+	names  *names.Resolver
+	memory *localnet.Memory
+	narrow atomic.Bool // full-size packets vanish
+
+	mu      sync.Mutex // guards the fields below
+	network string     // localnet.Fingerprint
+	portal  string     // how a captive portal shows itself; empty: none does
+}
+
+func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings {
+	s := &surroundings{rec: rec, log: log,
+		memory: &localnet.Memory{Path: filepath.Join(dir, waysFile), Log: log}}
+	s.names = &names.Resolver{CacheFile: filepath.Join(dir, namesFile), Log: log, Answered: s.answered}
+	s.locate(context.Background())
+	return s
+}
+
+// locate finds out which network this is.
+func (s *surroundings) locate(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fingerprintTimeout)
+	defer cancel()
+	id, err := localnet.Fingerprint(ctx)
+	if err != nil {
+		s.log.Warn("the system does not tell which network this is", "err", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.network = id
+}
+
+func (s *surroundings) here() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.network
+}
+
+// Recall, Keep and Drop make a traversal.Memory of what is known of this network.
+func (s *surroundings) Recall() (traversal.Way, bool) {
+	w, known := s.memory.Get(s.here())
+	if !known {
+		return traversal.Way{}, false
+	}
+	relay, err := peer.Decode(w.Relay)
+	if err != nil {
+		return traversal.Way{}, false
+	}
+	addr, err := ma.NewMultiaddr(w.Addr)
+	if err != nil {
+		return traversal.Way{}, false
+	}
+	return traversal.Way{Relay: relay, Addr: addr, Narrow: w.Narrow, Took: w.Took}, true
+}
+
+func (s *surroundings) Keep(w traversal.Way) {
+	s.memory.Put(s.here(), localnet.Way{Relay: w.Relay.String(), Addr: w.Addr.String(),
+		Transport: traversal.TransportName(w.Addr), Narrow: w.Narrow, Took: w.Took})
+}
+
+func (s *surroundings) Drop(traversal.Way) { s.memory.Drop(s.here()) }
+
+// answered records who answered a question about a name, where that was not
+// simply the system.
+func (s *surroundings) answered(a names.Answer) {
+	if a.Source == "system" && a.Used {
+		return
+	}
+	ev := wire.Event{Kind: wire.ResolveEnded, Addr: "/dns/" + a.Name, Outcome: wire.OK, Addrs: a.Values, Detail: a.Source, MS: millis(a.Took)}
+	if name, is := strings.CutPrefix(a.Name, "_dnsaddr."); is {
+		ev.Addr = "/dnsaddr/" + name
+	}
+	switch {
+	case a.Err != nil:
+		ev.Outcome, ev.Failure, ev.Err = wire.Failed, string(netcheck.Classify(a.Err)), a.Err.Error()
+		if ev.Failure == string(netcheck.Aborted) {
+			ev.Outcome = wire.Aborted
+		}
+	case a.Doubtful:
+		ev.Detail += ", and doubtful"
+	}
+	s.rec.Record(ev)
+}
+
+// watch tells the keeper when the network changes, until ctx ends.
+func (s *surroundings) watch(ctx context.Context, keeper *traversal.Keeper) {
+	err := localnet.Watch(ctx, func(c localnet.Change) {
+		s.rec.Record(wire.Event{Kind: wire.NetworkChanged, Detail: c.What})
+		s.names.CloseIdleConnections()
+		s.locate(ctx)
+		keeper.NetworkChanged()
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("changes of the network will not be noticed at once", "err", err)
+	}
+}
+
+// watchPortal looks for a captive portal while reservations are lacking, and
+// tells the keeper when one has opened.
+func (s *surroundings) watchPortal(ctx context.Context, keeper *traversal.Keeper) {
+	p := &names.Portal{}
+	wait := portalAfter
+	for sleep(ctx, wait) {
+		wait = portalIdle
+		if keeper.Lacking() < portalAfter {
+			wait = portalAfter
+			s.sawPortal("", keeper)
+			continue
+		}
+		look, cancel := context.WithTimeout(ctx, portalLook)
+		state, err := p.Look(look)
+		cancel()
+		switch {
+		case err != nil: // no answer: whatever is in the way, it is no portal
+		case state.Captive:
+			wait = portalEvery
+			s.sawPortal(state.Evidence, keeper)
+		case state.Open:
+			s.sawPortal("", keeper)
+		}
+	}
+}
+
+// sawPortal notes whether there is a portal, and records when that is new.
+func (s *surroundings) sawPortal(evidence string, keeper *traversal.Keeper) {
+	s.mu.Lock()
+	before := s.portal
+	s.portal = evidence
+	s.mu.Unlock()
+	switch {
+	case before == "" && evidence != "":
+		s.rec.Record(wire.Event{Kind: wire.PortalFound, Detail: evidence})
+	case before != "" && evidence == "":
+		s.rec.Record(wire.Event{Kind: wire.PortalFound, Outcome: wire.OK, Detail: "it has opened"})
+		keeper.NetworkChanged()
+	}
+}
+
+func (s *surroundings) portalSeen() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.portal
+}
+
+// sleep waits, or returns false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
