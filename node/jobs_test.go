@@ -256,7 +256,7 @@ func TestAQuestionThatIsWrongInItselfIsABadRequest(t *testing.T) {
 	for name, change := range map[string]func(*wire.DispatchRequest){
 		"an address":  func(r *wire.DispatchRequest) { r.To = "junk" },
 		"a path":      func(r *wire.DispatchRequest) { r.Path = "scenic" },
-		"a module":    func(r *wire.DispatchRequest) { r.Module = make([]byte, wire.MaxRequest) },
+		"a module":    func(r *wire.DispatchRequest) { r.Module = make([]byte, wire.MaxLargeRequest) },
 		"a task's ID": func(r *wire.DispatchRequest) { r.TaskID = strings.Repeat("t", wire.MaxTaskID+1) },
 	} {
 		ask := good
@@ -370,7 +370,9 @@ func TestADispatchIsNotAnsweredWithBackoff(t *testing.T) {
 // withoutJobs is a node that takes none.
 func withoutJobs(t *testing.T) string {
 	n := startNode(t, Config{})
-	n.host.RemoveStreamHandler(protocol.ID(wire.V10.Protocol()))
+	for _, v := range wire.Versions {
+		n.host.RemoveStreamHandler(protocol.ID(v.Protocol()))
+	}
 	return n.addr("tcp")
 }
 
