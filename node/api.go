@@ -19,9 +19,9 @@ const (
 	// maxSocketPath is what a sockaddr_un takes everywhere (macOS: 104 with
 	// its final zero; Linux: 108).
 	maxSocketPath = 103
-	// maxAPIRequest bounds a dispatch request: a request of the mesh protocol
-	// in base64, twice over.
-	maxAPIRequest = 4 * wire.MaxRequest
+	// maxAPIRequest bounds a dispatch request: the longest of the mesh protocol,
+	// in base64.
+	maxAPIRequest = 2 * wire.MaxLargeRequest
 	apiHeaders    = 5 * time.Second // for the client to say what it wants
 )
 

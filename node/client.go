@@ -39,7 +39,7 @@ func FetchStatus(ctx context.Context, dir string) (wire.Status, error) {
 func Dispatch(ctx context.Context, dir string, ask wire.DispatchRequest) (wire.DispatchResult, error) {
 	var result wire.DispatchResult
 	checked := ask // prepare fills it in, which is the node's to do
-	if _, _, err := prepare(&checked); err != nil {
+	if _, err := prepare(&checked); err != nil {
 		return result, fmt.Errorf("dispatch: %w: %w", ErrBadRequest, err)
 	}
 	body, err := json.Marshal(ask)

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
 
 	"github.com/worldcompute/wce2e/node/wire"
 )
@@ -35,18 +38,16 @@ type submitter struct {
 // dispatch sends one task and waits for its answer. What went wrong is in the
 // result: a donor that cannot be reached is a finding.
 func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wire.DispatchResult, error) {
-	t, task, err := prepare(&ask)
+	job, err := prepare(&ask)
 	if err != nil {
 		return wire.DispatchResult{}, err
 	}
-	timeout := dispatchTimeout(ask)
-	deadline := time.Now().Add(timeout)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	ctx, cancel := context.WithDeadline(ctx, job.until)
 	defer cancel()
 
-	result := wire.DispatchResult{TaskID: task.TaskID, Peer: t.peer.String()}
+	result := wire.DispatchResult{TaskID: job.task.TaskID, Peer: job.to.peer.String()}
 	began := time.Now()
-	way, fresh, err := s.router.to(ctx, t, ask.Path)
+	way, version, fresh, err := s.router.to(ctx, job, ask.Path)
 	if err != nil {
 		result.Error = err.Error()
 		return result, nil
@@ -56,33 +57,47 @@ func (s *submitter) dispatch(ctx context.Context, ask wire.DispatchRequest) (wir
 		result.ConnectMS = millis(time.Since(began))
 	}
 	result.Path, result.Relay, result.Conn, result.Remote = way.path, way.relay, way.conn, way.remote.String()
-	task.SetWalltime(walltime(time.Until(deadline))) // connecting has taken its share
-	payload, err := wire.EncodeRequest(task)
+	job.task.SetWalltime(walltime(time.Until(job.until))) // connecting has taken its share
+	payload, err := version.EncodeRequest(job.task)
 	if err != nil {
-		return wire.DispatchResult{}, fmt.Errorf("task %s: %w", task.TaskID, err)
+		return wire.DispatchResult{}, fmt.Errorf("task %s: %w", job.task.TaskID, err)
 	}
-
-	job := wire.Event{
-		Kind: wire.JobSent, Task: task.TaskID, Peer: result.Peer, Conn: way.conn, Relay: way.relay, Path: way.path,
-		ModuleSHA256: sha256hex(ask.Module), InputSHA256: sha256hex(ask.Input),
-	}
-	s.rec.Record(job)
-	sent := time.Now()
-	answer, err := s.exchange(ctx, way, payload, task.TaskID)
-	result.RoundTripMS = millis(time.Since(sent))
-	if err != nil {
-		result.Error = err.Error()
-		job.Kind, job.Err, job.MS = wire.JobEnded, result.Error, result.RoundTripMS
-		s.rec.Record(job)
+	if err := way.limit.take(len(payload)); err != nil {
+		result.Error = fmt.Sprintf("task %s: %v", job.task.TaskID, err)
 		return result, nil
 	}
-	recordJobEnd(s.rec, job, answer)
+	answer, err := s.send(ctx, way, version, payload, job, &result)
+	if err != nil {
+		result.Error = err.Error()
+		return result, nil
+	}
 	result.Status, result.DurationMS = string(answer.Status), float64(answer.DurationMS)
 	result.Output, result.OutputSHA256 = answer.Output, sha256hex(answer.Output)
 	if answer.Error != nil {
 		result.Error = *answer.Error
 	}
 	return result, nil
+}
+
+// send makes the exchange, and records it.
+func (s *submitter) send(ctx context.Context, way route, v wire.Version, payload []byte, job *parcel, result *wire.DispatchResult) (wire.TaskDispatchResponse, error) {
+	module, _ := job.task.Input(wire.WorkloadInput)
+	stdin, _ := job.task.Input(wire.StdinInput)
+	event := wire.Event{
+		Kind: wire.JobSent, Task: job.task.TaskID, Peer: result.Peer, Conn: way.conn, Relay: way.relay, Path: way.path,
+		ModuleSHA256: sha256hex(module), InputSHA256: sha256hex(stdin),
+	}
+	s.rec.Record(event)
+	sent := time.Now()
+	answer, err := s.exchange(ctx, way, v, payload, job.task.TaskID)
+	result.RoundTripMS = millis(time.Since(sent))
+	if err != nil {
+		event.Kind, event.Err, event.MS = wire.JobEnded, err.Error(), result.RoundTripMS
+		s.rec.Record(event)
+		return answer, err
+	}
+	recordJobEnd(s.rec, event, answer)
+	return answer, nil
 }
 
 func dispatchTimeout(ask wire.DispatchRequest) time.Duration {
@@ -100,22 +115,30 @@ func dispatchTimeout(ask wire.DispatchRequest) time.Duration {
 // listen.
 func walltime(left time.Duration) time.Duration { return max(left-answerReserve, minWalltime) }
 
+// parcel is a task on its way to a donor.
+type parcel struct {
+	to    target
+	task  wire.TaskDispatchRequest
+	sizes map[wire.Version]int // of the request as it is sent, in bytes; of the versions that it fits
+	until time.Time            // when the answer has to be there
+}
+
+// least is the size of the shortest way to say it.
+func (p *parcel) least() int { return slices.Min(slices.Collect(maps.Values(p.sizes))) }
+
 // prepare checks what was asked for: that it can be sent, too. An error means
 // that the question itself is wrong.
-func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, error) {
-	fail := func(err error) (target, wire.TaskDispatchRequest, error) {
-		return target{}, wire.TaskDispatchRequest{}, err
-	}
+func prepare(ask *wire.DispatchRequest) (*parcel, error) {
 	t, err := parseTarget(ask.To)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	switch ask.Path {
 	case "":
 		ask.Path = wire.AnyPath
 	case wire.Direct, wire.Relayed, wire.AnyPath:
 	default:
-		return fail(fmt.Errorf("path %q: is none of %s, %s, %s", ask.Path, wire.Relayed, wire.Direct, wire.AnyPath))
+		return nil, fmt.Errorf("path %q: is none of %s, %s, %s", ask.Path, wire.Relayed, wire.Direct, wire.AnyPath)
 	}
 	if ask.TaskID == "" {
 		ask.TaskID = rand.Text()
@@ -123,34 +146,47 @@ func prepare(ask *wire.DispatchRequest) (target, wire.TaskDispatchRequest, error
 	if ask.Name == "" {
 		ask.Name = "task"
 	}
-	task := wire.NewRequest(ask.TaskID, ask.Name, ask.Module, ask.Input)
+	timeout := dispatchTimeout(*ask)
+	p := &parcel{to: t, task: wire.NewRequest(ask.TaskID, ask.Name, ask.Module, ask.Input), until: time.Now().Add(timeout)}
 	// A shorter wall time, as it is sent, does not take more bytes.
-	task.SetWalltime(walltime(dispatchTimeout(*ask)))
-	if _, err := wire.EncodeRequest(task); err != nil {
-		return fail(fmt.Errorf("task %s: %w", cut(ask.TaskID, wire.MaxTaskID), err))
+	p.task.SetWalltime(walltime(timeout))
+	if p.sizes, err = sizes(p.task); err != nil {
+		return nil, fmt.Errorf("task %s: %w", cut(ask.TaskID, wire.MaxTaskID), err)
 	}
-	return t, task, nil
+	return p, nil
+}
+
+// sizes are those of a request in the versions that it fits, which is one at
+// least.
+func sizes(task wire.TaskDispatchRequest) (map[wire.Version]int, error) {
+	out := map[wire.Version]int{}
+	var why error
+	for _, v := range wire.Versions {
+		data, err := v.EncodeRequest(task)
+		if err != nil {
+			why = err
+			continue
+		}
+		out[v] = len(data)
+	}
+	if len(out) == 0 {
+		return nil, why
+	}
+	return out, nil
 }
 
 // exchange writes the request, closes the writing side and reads the answer.
-func (s *submitter) exchange(ctx context.Context, way route, payload []byte, task string) (wire.TaskDispatchResponse, error) {
-	stream, err := way.stream(ctx, protocol.ID(wire.DispatchProtocol))
+func (s *submitter) exchange(ctx context.Context, way route, v wire.Version, payload []byte, task string) (wire.TaskDispatchResponse, error) {
+	stream, err := open(ctx, way, v)
 	if err != nil {
-		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, err)
+		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, refusal(ctx, v, err))
 	}
 	stop := context.AfterFunc(ctx, func() { stream.Reset() })
 	defer stop()
-	answer, err := roundTrip(stream, payload)
+	answer, err := roundTrip(stream, v, payload)
 	if err != nil {
 		stream.Reset()
-		var reset *network.StreamError
-		switch {
-		case ctx.Err() != nil:
-			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
-		case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
-			err = fmt.Errorf("the peer takes no jobs: it does not speak the protocol %s: %w", wire.DispatchProtocol, err)
-		}
-		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, err)
+		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, refusal(ctx, v, err))
 	}
 	stream.Close()
 	if answer.TaskID != task && answer.TaskID != "" { // a malformed request has no name
@@ -159,19 +195,41 @@ func (s *submitter) exchange(ctx context.Context, way route, payload []byte, tas
 	return answer, nil
 }
 
-func roundTrip(stream network.MuxedStream, payload []byte) (wire.TaskDispatchResponse, error) {
+// open opens a stream for a request. Of V10, which is small and which every
+// donor speaks, the request goes along at once.
+func open(ctx context.Context, way route, v wire.Version) (network.MuxedStream, error) {
+	if v == wire.V10 {
+		return way.stream(ctx, protocol.ID(v.Protocol()))
+	}
+	return way.eagerStream(ctx, protocol.ID(v.Protocol()))
+}
+
+// refusal adds to an error what it means.
+func refusal(ctx context.Context, v wire.Version, err error) error {
+	var reset *network.StreamError
+	var unspoken multistream.ErrNotSupported[protocol.ID]
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+	case errors.As(err, &unspoken), errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
+		return fmt.Errorf("the peer takes no such jobs: it does not speak the protocol %s: %w", v.Protocol(), err)
+	}
+	return err
+}
+
+func roundTrip(stream network.MuxedStream, v wire.Version, payload []byte) (wire.TaskDispatchResponse, error) {
 	if _, err := io.Copy(stream, bytes.NewReader(payload)); err != nil {
 		return wire.TaskDispatchResponse{}, fmt.Errorf("send: %w", err)
 	}
 	if err := stream.CloseWrite(); err != nil {
 		return wire.TaskDispatchResponse{}, fmt.Errorf("send: %w", err)
 	}
-	raw, err := io.ReadAll(io.LimitReader(stream, wire.MaxResponse+1))
+	raw, err := io.ReadAll(io.LimitReader(stream, int64(v.MaxResponse())+1))
 	if err != nil {
 		return wire.TaskDispatchResponse{}, fmt.Errorf("wait for the answer: %w", err)
 	}
 	if len(raw) == 0 {
 		return wire.TaskDispatchResponse{}, errors.New("wait for the answer: the donor closed the stream without one")
 	}
-	return wire.DecodeResponse(raw)
+	return v.DecodeResponse(raw)
 }

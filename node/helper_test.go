@@ -149,8 +149,14 @@ func (n *testNode) addr(transport string) string {
 // through waits for the address that leads to n through relay.
 func (n *testNode) through(relay *testNode) string {
 	n.t.Helper()
+	return n.throughPeer(relay.host.ID())
+}
+
+// throughPeer is through for a relay that is no node of ours.
+func (n *testNode) throughPeer(relay peer.ID) string {
+	n.t.Helper()
 	return n.awaitEvent("an address through the relay", func(ev wire.Event) bool {
-		return ev.Kind == wire.ListenAddr && ev.Relay == relay.host.ID().String()
+		return ev.Kind == wire.ListenAddr && ev.Relay == relay.String()
 	}).Addr
 }
 

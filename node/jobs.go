@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,18 +21,27 @@ import (
 )
 
 const (
-	// requestTimeout bounds the reading of one request: 1 MiB at the 512
-	// kbit/s of a throttled line takes 17 s.
+	// requestTimeout bounds the reading of one request of 1 MiB, which at the
+	// 512 kbit/s of a throttled line takes 17 s, and how long a larger one may
+	// stall.
 	requestTimeout = 60 * time.Second
+	// largeTimeout bounds the reading of a larger one: 32 MiB take 9 min there.
+	largeTimeout = 10 * time.Minute
 	// responseTimeout bounds the writing of one response, which may be ten
-	// times as long.
-	responseTimeout = 3 * time.Minute
+	// times as long as a request, or twice as long as a large one. It may stall
+	// as long as a request.
+	responseTimeout      = 3 * time.Minute
+	largeResponseTimeout = 20 * time.Minute
 	// receiveQueue is how long a request waits for a place to be read.
 	receiveQueue = 10 * time.Second
 	// minReceiving is how many requests are read at once, at least, else two
 	// for each CPU: a request takes up to 1 MiB on its way, and decoding it a
 	// few times that.
 	minReceiving = 8
+	// maxLarge is how many jobs there are at once whose requests are longer than
+	// that. Each takes its bytes twice while it is decoded, and once until it is
+	// answered: 64 MiB at most.
+	maxLarge = 4
 	// drainTimeout bounds the reading past of a request that was answered
 	// unread: peers want to be rid of it before they look for an answer.
 	drainTimeout = 20 * time.Second
@@ -49,7 +59,9 @@ type jobServer struct {
 	rec       *recorder
 	log       *slog.Logger
 	keep      connmgr.ConnManager
+	circuits  *circuits
 	receiving chan struct{} // one element for each request that is being read
+	large     chan struct{} // one element for each large request, from reading to answer
 
 	mu          sync.Mutex // guards the fields below
 	counts      wire.JobCounts
@@ -65,15 +77,26 @@ func (s *jobServer) jobCounts() wire.JobCounts {
 	return s.counts
 }
 
-// handle serves one stream of wire.DispatchProtocol. Who may not submit is
-// answered before anything is read: strangers shall not be able to make the
-// donor spend memory or disk.
-func (s *jobServer) handle(stream network.Stream) {
+// handler serves streams of one version of the task messages.
+func (s *jobServer) handler(v wire.Version) network.StreamHandler {
+	return func(stream network.Stream) { s.handle(jobStream{stream, v, s.circuits.of(stream.Conn())}) }
+}
+
+// jobStream is one stream of a submitter: one request, one answer.
+type jobStream struct {
+	network.Stream
+	version wire.Version
+	limit   *circuit // of what we send
+}
+
+// handle serves one stream. Who may not submit is answered before anything is
+// read: strangers shall not be able to make the donor spend memory or disk.
+func (s *jobServer) handle(stream jobStream) {
 	if err := s.policy.refuse(stream.Conn().RemotePeer()); err != nil {
 		s.turnAway(stream, s.refused(stream.Conn(), err))
 		return
 	}
-	if err := s.awaitPlace(); err != nil {
+	if err := awaitPlace(s.receiving); err != nil {
 		s.count(func(c *wire.JobCounts) { c.Failed++ })
 		s.turnAway(stream, failedTask("", time.Now(), err))
 		return
@@ -81,12 +104,7 @@ func (s *jobServer) handle(stream network.Stream) {
 	s.active.Add(1)
 	defer s.active.Done()
 	defer s.protect(stream)()
-	answer, err := s.serve(stream)
-	if err == nil {
-		err = send(stream, answer)
-		s.lastAnswer.Store(time.Now().UnixNano())
-	}
-	if err != nil {
+	if err := s.serve(stream); err != nil {
 		s.log.Warn("a job's stream failed", "peer", stream.Conn().RemotePeer().String(), "conn", connID(stream.Conn()), "err", err)
 		stream.Reset()
 		return
@@ -111,13 +129,16 @@ func (s *jobServer) refused(c network.Conn, why error) wire.TaskDispatchResponse
 }
 
 // turnAway answers a request unread, and reads past it, keeping nothing.
-func (s *jobServer) turnAway(stream network.Stream, answer wire.TaskDispatchResponse) {
-	err := send(stream, answer)
+func (s *jobServer) turnAway(stream jobStream, answer wire.TaskDispatchResponse) {
+	p, err := stream.pack(answer)
+	if err == nil {
+		err = stream.write(p)
+	}
 	if err == nil {
 		err = errors.Join(stream.CloseWrite(), stream.SetReadDeadline(time.Now().Add(drainTimeout)))
 	}
 	if err == nil {
-		_, err = io.Copy(io.Discard, io.LimitReader(stream, wire.MaxRequest))
+		_, err = io.Copy(io.Discard, io.LimitReader(stream, int64(stream.version.MaxRequest())))
 	}
 	if err != nil {
 		s.log.Debug("a stream of somebody turned away failed", "peer", stream.Conn().RemotePeer().String(), "err", err)
@@ -142,42 +163,50 @@ func (s *jobServer) farewell(ctx context.Context) {
 	}
 }
 
-// serve, in a place of awaitPlace, reads the request and runs it. An error means that nobody can be
-// answered.
-func (s *jobServer) serve(stream network.Stream) (wire.TaskDispatchResponse, error) {
+// serve, in a place of receiving, reads the request, runs it and answers. An
+// error means that nobody can be answered.
+func (s *jobServer) serve(stream jobStream) error {
 	began := time.Now()
 	job := jobEvent(stream.Conn())
-	request, err := s.receive(stream)
+	request, done, err := s.receive(stream)
+	defer done()
 	var malformed *malformedError
-	if errors.As(err, &malformed) {
+	var busy *busyError
+	switch {
+	case errors.As(err, &malformed):
 		// No task was received, so there is none to name.
-		return s.end(job, failedTask("", began, malformed)), nil
-	}
-	if err != nil {
-		return wire.TaskDispatchResponse{}, err
+		p, err := stream.pack(failedTask("", began, malformed))
+		return s.end(stream, job, p, err)
+	case errors.As(err, &busy):
+		s.count(func(c *wire.JobCounts) { c.Failed++ })
+		s.turnAway(stream, failedTask("", began, busy))
+		return nil
+	case err != nil:
+		return err
 	}
 	module, _ := request.Input(wire.WorkloadInput)
 	stdin, _ := request.Input(wire.StdinInput)
 	job.Task, job.ModuleSHA256, job.InputSHA256 = request.TaskID, sha256hex(module), sha256hex(stdin)
 	job.Kind = wire.JobReceived
 	s.rec.Record(job)
-	return s.end(job, s.run(&request, began)), nil
+	p, err := s.run(stream, &request, began)
+	return s.end(stream, job, p, err)
 }
 
 // protect keeps the connection manager from closing the submitter's
 // connections while its job is served.
-func (s *jobServer) protect(stream network.Stream) (release func()) {
+func (s *jobServer) protect(stream jobStream) (release func()) {
 	submitter, tag := stream.Conn().RemotePeer(), "job "+stream.ID()
 	s.keep.Protect(submitter, tag)
 	return func() { s.keep.Unprotect(submitter, tag) }
 }
 
-// run executes an admitted request.
-func (s *jobServer) run(request *wire.TaskDispatchRequest, began time.Time) wire.TaskDispatchResponse {
+// run executes an admitted request, to an answer that is ready to be sent.
+func (s *jobServer) run(stream jobStream, request *wire.TaskDispatchRequest, began time.Time) (packed, error) {
 	module, err := request.Workload()
 	if err != nil {
 		s.count(func(c *wire.JobCounts) { c.Failed++ })
-		return failedTask(request.TaskID, began, err)
+		return stream.pack(failedTask(request.TaskID, began, err))
 	}
 	stdin, _ := request.Input(wire.StdinInput)
 	s.count(func(c *wire.JobCounts) { c.Running++ })
@@ -187,14 +216,7 @@ func (s *jobServer) run(request *wire.TaskDispatchRequest, began time.Time) wire
 		Args:        request.Manifest.Command,
 		Walltime:    request.Walltime(),
 		MemoryBytes: request.Manifest.Resources.RAMBytes,
-	})
-	s.count(func(c *wire.JobCounts) {
-		c.Running--
-		if result.Status == wire.Succeeded {
-			c.Succeeded++
-		} else {
-			c.Failed++
-		}
+		OutputBytes: stream.version.MaxOutput(),
 	})
 	answer := wire.TaskDispatchResponse{
 		TaskID: request.TaskID, Status: result.Status, Output: result.Output,
@@ -203,7 +225,16 @@ func (s *jobServer) run(request *wire.TaskDispatchRequest, began time.Time) wire
 	if result.Err != "" {
 		answer.Error = &result.Err
 	}
-	return answer
+	p, err := stream.pack(answer)
+	s.count(func(c *wire.JobCounts) {
+		c.Running--
+		if p.answer.Status == wire.Succeeded {
+			c.Succeeded++
+		} else {
+			c.Failed++
+		}
+	})
+	return p, err
 }
 
 func (s *jobServer) count(change func(*wire.JobCounts)) {
@@ -212,10 +243,15 @@ func (s *jobServer) count(change func(*wire.JobCounts)) {
 	change(&s.counts)
 }
 
-// end records the end of a job, before its answer leaves.
-func (s *jobServer) end(job wire.Event, answer wire.TaskDispatchResponse) wire.TaskDispatchResponse {
-	recordJobEnd(s.rec, job, answer)
-	return answer
+// end records the end of a job, and then answers it.
+func (s *jobServer) end(stream jobStream, job wire.Event, p packed, err error) error {
+	if err != nil {
+		return err
+	}
+	recordJobEnd(s.rec, job, p.answer)
+	err = stream.write(p)
+	s.lastAnswer.Store(time.Now().UnixNano())
+	return err
 }
 
 // recordJobEnd is the same on both sides.
@@ -248,48 +284,130 @@ type malformedError struct{ err error }
 func (e *malformedError) Error() string { return fmt.Sprintf("malformed request: %v", e.err) }
 func (e *malformedError) Unwrap() error { return e.err }
 
-// awaitPlace waits until a request may be read; receive gives the place back.
-func (s *jobServer) awaitPlace() error {
+// busyError is a donor without room for another request.
+type busyError struct{ places int }
+
+func (e *busyError) Error() string {
+	return fmt.Sprintf("this donor is busy: %d other tasks are being received, for more than %s", e.places, receiveQueue)
+}
+
+// awaitPlace waits until a request may be read. Whoever gets a place gives it
+// back.
+func awaitPlace(places chan struct{}) error {
 	select {
-	case s.receiving <- struct{}{}:
+	case places <- struct{}{}:
 		return nil
 	case <-time.After(receiveQueue):
-		return fmt.Errorf("this donor is busy: %d other tasks are being received, for more than %s", cap(s.receiving), receiveQueue)
+		return &busyError{cap(places)}
 	}
 }
 
-// receive reads one request, which ends where the submitter closes its side.
-func (s *jobServer) receive(stream network.Stream) (wire.TaskDispatchRequest, error) {
-	defer func() { <-s.receiving }()
-	if err := stream.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return wire.TaskDispatchRequest{}, fmt.Errorf("receive a task: %w", err)
+// receive reads one request, which ends where the submitter closes its side,
+// and gives back the place of receiving. A large one takes a place of large as
+// soon as it shows to be one, until done is called.
+func (s *jobServer) receive(stream jobStream) (_ wire.TaskDispatchRequest, done func(), err error) {
+	done = func() {}
+	raw, err := stream.request(nil, wire.MaxRequest, requestTimeout)
+	<-s.receiving
+	if err == nil && len(raw) > wire.MaxRequest && stream.version != wire.V10 {
+		if err := awaitPlace(s.large); err != nil {
+			return wire.TaskDispatchRequest{}, done, err
+		}
+		done = func() { <-s.large }
+		raw, err = stream.request(raw, stream.version.MaxRequest(), largeTimeout)
 	}
-	raw, err := io.ReadAll(io.LimitReader(stream, wire.MaxRequest+1))
 	if err != nil {
-		return wire.TaskDispatchRequest{}, fmt.Errorf("receive a task: after %d bytes: %w", len(raw), err)
+		return wire.TaskDispatchRequest{}, done, err
 	}
-	if len(raw) > wire.MaxRequest {
-		return wire.TaskDispatchRequest{}, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, wire.MaxRequest)}
+	if most := stream.version.MaxRequest(); len(raw) > most {
+		return wire.TaskDispatchRequest{}, done, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, most)}
 	}
-	request, err := wire.DecodeRequest(raw)
+	request, err := stream.version.DecodeRequest(raw)
 	if err != nil {
-		return wire.TaskDispatchRequest{}, &malformedError{err}
+		return wire.TaskDispatchRequest{}, done, &malformedError{err}
 	}
-	return request, nil
+	return request, done, nil
 }
 
-func send(stream network.Stream, answer wire.TaskDispatchResponse) error {
-	raw, err := wire.EncodeResponse(answer)
+// request reads on where raw ends, until the submitter has closed its side or
+// there are more bytes than most.
+func (s jobStream) request(raw []byte, most int, timeout time.Duration) ([]byte, error) {
+	buf := bytes.NewBuffer(raw)
+	_, err := buf.ReadFrom(io.LimitReader(paced{s.Stream, time.Now().Add(timeout)}, int64(most+1-len(raw))))
 	if err != nil {
-		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+		return nil, fmt.Errorf("receive a task: after %d bytes: %w", buf.Len(), err)
 	}
-	if err := stream.SetWriteDeadline(time.Now().Add(responseTimeout)); err != nil {
-		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+	return buf.Bytes(), nil
+}
+
+// packed is an answer as it is sent.
+type packed struct {
+	answer wire.TaskDispatchResponse
+	raw    []byte
+}
+
+// pack makes an answer ready to be sent. One that is too long for the way that
+// its request came says so instead: through a relay of others it would be cut
+// off half way, without a reason that the submitter can see.
+func (s jobStream) pack(answer wire.TaskDispatchResponse) (packed, error) {
+	raw, err := s.version.EncodeResponse(answer)
+	if err != nil {
+		return packed{}, fmt.Errorf("answer task %s: %w", answer.TaskID, err)
 	}
-	if _, err := stream.Write(raw); err != nil {
-		return fmt.Errorf("answer task %s: %w", answer.TaskID, err)
+	lacks := s.limit.take(len(raw))
+	if lacks == nil || answer.Status != wire.Succeeded { // a failure is short: there is a reserve for it
+		return packed{answer, raw}, nil
+	}
+	why := fmt.Sprintf("the answer: %v: ask over a direct connection", lacks)
+	return s.pack(wire.TaskDispatchResponse{TaskID: answer.TaskID, Status: wire.TaskFailed, DurationMS: answer.DurationMS, Error: &why})
+}
+
+// write sends an answer.
+func (s jobStream) write(p packed) error {
+	timeout := responseTimeout
+	if s.version != wire.V10 {
+		timeout = largeResponseTimeout
+	}
+	if _, err := io.Copy(paced{s.Stream, time.Now().Add(timeout)}, bytes.NewReader(p.raw)); err != nil {
+		return fmt.Errorf("answer task %s: %w", p.answer.TaskID, err)
 	}
 	return nil
+}
+
+// paced is a stream that has to go on, and to end in time.
+type paced struct {
+	stream network.Stream
+	end    time.Time
+}
+
+// Read implements io.Reader.
+func (p paced) Read(b []byte) (int, error) {
+	if err := p.stream.SetReadDeadline(p.next()); err != nil {
+		return 0, err
+	}
+	return p.stream.Read(b)
+}
+
+// Write implements io.Writer. It writes in pieces, each of which has to go on.
+func (p paced) Write(b []byte) (n int, err error) {
+	const piece = 256 << 10
+	for n < len(b) && err == nil {
+		if err := p.stream.SetWriteDeadline(p.next()); err != nil {
+			return n, err
+		}
+		var more int
+		more, err = p.stream.Write(b[n:min(len(b), n+piece)])
+		n += more
+	}
+	return n, err
+}
+
+// next is when the stream has to have moved.
+func (p paced) next() time.Time {
+	if stalled := time.Now().Add(requestTimeout); stalled.Before(p.end) {
+		return stalled
+	}
+	return p.end
 }
 
 func sha256hex(b []byte) string {

@@ -159,7 +159,7 @@ func TestAStrangerWhoSendsNothingIsAnsweredToo(t *testing.T) {
 	n := startNode(t, Config{})
 	donor := startNode(t, Config{})
 	n.host.Peerstore().AddAddrs(donor.host.ID(), donor.host.Addrs(), peerstore.TempAddrTTL)
-	s, err := n.host.NewStream(short(t), donor.host.ID(), protocol.ID(wire.DispatchProtocol))
+	s, err := n.host.NewStream(short(t), donor.host.ID(), protocol.ID(wire.V10.Protocol()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestAStrangerWhoSendsNothingIsAnsweredToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := wire.DecodeResponse(raw); err != nil || answer.Status != wire.TaskFailed || answer.TaskID != "" {
+	if answer, err := wire.V10.DecodeResponse(raw); err != nil || answer.Status != wire.TaskFailed || answer.TaskID != "" {
 		t.Errorf("%+v, %v", answer, err)
 	}
 }
@@ -256,7 +256,7 @@ func TestAQuestionThatIsWrongInItselfIsABadRequest(t *testing.T) {
 	for name, change := range map[string]func(*wire.DispatchRequest){
 		"an address":  func(r *wire.DispatchRequest) { r.To = "junk" },
 		"a path":      func(r *wire.DispatchRequest) { r.Path = "scenic" },
-		"a module":    func(r *wire.DispatchRequest) { r.Module = make([]byte, wire.MaxRequest) },
+		"a module":    func(r *wire.DispatchRequest) { r.Module = make([]byte, wire.MaxLargeRequest) },
 		"a task's ID": func(r *wire.DispatchRequest) { r.TaskID = strings.Repeat("t", wire.MaxTaskID+1) },
 	} {
 		ask := good
@@ -305,7 +305,7 @@ func TestMalformedRequestsAreAnswered(t *testing.T) {
 		"no CBOR":        []byte("hello"),
 		"one byte a lot": bytes.Repeat([]byte{0}, wire.MaxRequest+1),
 	} {
-		s, err := n.host.NewStream(short(t), donor.host.ID(), protocol.ID(wire.DispatchProtocol))
+		s, err := n.host.NewStream(short(t), donor.host.ID(), protocol.ID(wire.V10.Protocol()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,7 +318,7 @@ func TestMalformedRequestsAreAnswered(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		answer, err := wire.DecodeResponse(raw)
+		answer, err := wire.V10.DecodeResponse(raw)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -370,7 +370,9 @@ func TestADispatchIsNotAnsweredWithBackoff(t *testing.T) {
 // withoutJobs is a node that takes none.
 func withoutJobs(t *testing.T) string {
 	n := startNode(t, Config{})
-	n.host.RemoveStreamHandler(protocol.ID(wire.DispatchProtocol))
+	for _, v := range wire.Versions {
+		n.host.RemoveStreamHandler(protocol.ID(v.Protocol()))
+	}
 	return n.addr("tcp")
 }
 

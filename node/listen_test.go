@@ -84,7 +84,7 @@ func TestANodeServesBeforeItListens(t *testing.T) {
 		if n.addrs == nil || len(n.addrs.interfaces()) == 0 {
 			continue
 		}
-		for _, want := range []string{wire.DispatchProtocol, proto.ProtoIDv2Hop} {
+		for _, want := range []string{wire.V10.Protocol(), proto.ProtoIDv2Hop} {
 			if !slices.Contains(n.host.Mux().Protocols(), protocol.ID(want)) {
 				t.Errorf("it listens, but does not serve %s", want)
 			}

@@ -161,6 +161,7 @@ type node struct {
 	runner    *sandbox.Runner
 	jobs      *jobServer
 	submitter *submitter
+	circuits  circuits // limited ones, through relays of others
 	api       *apiServer
 }
 
@@ -276,11 +277,14 @@ func (n *node) serveJobs() error {
 		return err
 	}
 	n.jobs = &jobServer{
-		ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log,
+		ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log, circuits: &n.circuits,
 		keep: n.host.ConnManager(), receiving: make(chan struct{}, max(2*runtime.NumCPU(), minReceiving)),
+		large: make(chan struct{}, maxLarge),
 	}
-	n.submitter = &submitter{router: &router{host: n.host}, rec: n.rec}
-	n.host.SetStreamHandler(protocol.ID(wire.DispatchProtocol), n.jobs.handle)
+	n.submitter = &submitter{router: &router{host: n.host, circuits: &n.circuits}, rec: n.rec}
+	for _, v := range wire.Versions {
+		n.host.SetStreamHandler(protocol.ID(v.Protocol()), n.jobs.handler(v))
+	}
 	return nil
 }
 

@@ -30,7 +30,9 @@ func (n *node) stop(why string) error {
 		errs = append(errs, fmt.Errorf("stop node: traversal did not end within %s", stopTraversal))
 	}
 	if n.jobs != nil {
-		n.host.RemoveStreamHandler(protocol.ID(wire.DispatchProtocol)) // no more of them
+		for _, v := range wire.Versions { // no more of them
+			n.host.RemoveStreamHandler(protocol.ID(v.Protocol()))
+		}
 	}
 	if n.runner != nil {
 		ctx, cancel := context.WithTimeout(deadline, stopJobs)

@@ -139,12 +139,12 @@ func readLimited(name string, stdin io.Reader) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
-	b, err := io.ReadAll(io.LimitReader(in, wire.MaxRequest+1))
+	b, err := io.ReadAll(io.LimitReader(in, wire.MaxLargeRequest+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(b) > wire.MaxRequest {
-		return nil, fmt.Errorf("%s: more than the %d bytes that a request can have", name, wire.MaxRequest)
+	if len(b) > wire.MaxLargeRequest {
+		return nil, fmt.Errorf("%s: more than the %d bytes that a request can have", name, wire.MaxLargeRequest)
 	}
 	if b == nil {
 		b = []byte{}

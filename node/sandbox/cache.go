@@ -14,6 +14,10 @@ type moduleKey = [sha256.Size]byte
 
 func keyOf(code []byte) moduleKey { return sha256.Sum256(code) }
 
+// maxKept is the longest module that is kept while unused, in bytes. What is
+// longer is mostly data, and so quickly compiled again.
+const maxKept = 1 << 20
+
 // moduleCache keeps compiled modules, so that compiling is paid for once. Jobs
 // that ask for a module while it is being compiled wait for that one compiler.
 type moduleCache struct {
@@ -29,6 +33,7 @@ type moduleCache struct {
 
 type cacheEntry struct {
 	key   moduleKey
+	size  int           // of the code
 	ready chan struct{} // closed when module and err are set
 	mod   *module
 	err   error
@@ -87,7 +92,7 @@ func (c *moduleCache) use(ctx context.Context, key moduleKey, code []byte) (*cac
 		c.usedLocked(e)
 		return e, nil
 	}
-	e := &cacheEntry{key: key, ready: make(chan struct{}), users: 2} // the caller and the compiler
+	e := &cacheEntry{key: key, size: len(code), ready: make(chan struct{}), users: 2} // the caller and the compiler
 	c.entries[key] = e
 	c.working.Add(1)
 	go c.compile(e, code)
@@ -128,7 +133,7 @@ func (c *moduleCache) compile(e *cacheEntry, code []byte) {
 }
 
 // release counts a user out. An entry without users is kept for later, unless
-// it failed; the one that was unused for longest makes room.
+// it failed or is large; the one that was unused for longest makes room.
 func (c *moduleCache) release(e *cacheEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,11 +141,13 @@ func (c *moduleCache) release(e *cacheEntry) {
 		return
 	}
 	e.place = c.unused.PushFront(e)
-	if e.err != nil {
-		_ = c.dropLocked(e) // it has nothing to close
+	// Closing an unused module cannot fail in a way that matters to a job, and
+	// one that failed has nothing to close.
+	if e.err != nil || e.size > maxKept {
+		_ = c.dropLocked(e)
 	}
 	for c.unused.Len() > c.most {
-		_ = c.dropLocked(c.unused.Back().Value.(*cacheEntry)) // closing an unused module cannot fail in a way that matters to a job
+		_ = c.dropLocked(c.unused.Back().Value.(*cacheEntry))
 	}
 }
 

@@ -14,6 +14,7 @@ type Job struct {
 	Args        []string      // ABI 2 only; the first is the module's name
 	Walltime    time.Duration // 0, or more than the runner's limit, means that limit
 	MemoryBytes uint64        // 0, or more than the runner's limit, means that limit; rounded up to 64 KiB
+	OutputBytes int           // 0, or more than the runner's limit, means that limit
 }
 
 // Result tells how a job ended. What a module does wrong, and every limit that

@@ -99,12 +99,16 @@ func (m *module) run(ctx context.Context, job Job, limits Limits) (_ []byte, err
 	if need := uint64(m.pages) * pageBytes; need > mem.limit {
 		return nil, fmt.Errorf("%w: the module starts with %d bytes, it may have %d", errMemory, need, mem.limit)
 	}
+	most := limits.OutputBytes
+	if job.OutputBytes > 0 {
+		most = min(most, job.OutputBytes)
+	}
 	ctx, cancel := context.WithCancelCause(experimental.WithMemoryAllocator(ctx, mem))
 	defer cancel(nil)
 	x := &execution{
 		module: m,
 		memory: mem,
-		stdout: &output{limit: limits.OutputBytes, stop: cancel},
+		stdout: &output{limit: most, stop: cancel},
 		stderr: &complaint{},
 	}
 	defer func() { err = errors.Join(err, mem.release()) }()

@@ -37,9 +37,9 @@ import (
 // Limits of what one donor gives to jobs. The zero value works. Negative
 // numbers are an error of New.
 type Limits struct {
-	ModuleBytes int           // of a module; 0 means 1 MiB, what fits a request
-	StdinBytes  int           // 0 means 1 MiB, what fits a request
-	OutputBytes int           // 0 means wire.MaxOutput, what surely fits a response; more than that is an error of New
+	ModuleBytes int           // of a module, most of it data (see screen); 0 means 32 MiB, what fits a large request
+	StdinBytes  int           // 0 means 32 MiB, what fits a large request
+	OutputBytes int           // 0 means wire.MaxLargeOutput, what surely fits a large response; more than that is an error of New
 	MemoryBytes uint64        // linear memory of one job; 0 means 256 MiB, at most 4 GiB
 	Walltime    time.Duration // of one job, compiling included; 0 means 60s
 	Concurrency int           // jobs at a time; 0 means the number of CPUs
@@ -50,8 +50,8 @@ type Limits struct {
 
 // Defaults of Limits.
 const (
-	defaultModuleBytes = wire.MaxRequest
-	defaultStdinBytes  = wire.MaxRequest
+	defaultModuleBytes = wire.MaxLargeRequest
+	defaultStdinBytes  = wire.MaxLargeRequest
 	defaultMemoryBytes = 256 << 20
 	defaultWalltime    = 60 * time.Second
 	defaultQueue       = 10 * time.Second // a submitter gives up after a minute or so: it shall hear "busy" before
@@ -96,7 +96,7 @@ func New(ctx context.Context, limits Limits) (*Runner, error) {
 func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.ModuleBytes, defaultModuleBytes)
 	setDefault(&l.StdinBytes, defaultStdinBytes)
-	setDefault(&l.OutputBytes, wire.MaxOutput)
+	setDefault(&l.OutputBytes, wire.MaxLargeOutput)
 	setDefault(&l.MemoryBytes, defaultMemoryBytes)
 	setDefault(&l.Walltime, defaultWalltime)
 	setDefault(&l.Concurrency, runtime.NumCPU())
@@ -108,8 +108,8 @@ func (l Limits) withDefaults() (Limits, error) {
 	if l.ModuleBytes < 0 || l.StdinBytes < 0 || l.OutputBytes < 0 || l.Walltime < 0 || l.Concurrency < 0 || l.Queue < 0 || l.Modules < 0 {
 		return l, errors.New("a limit is negative")
 	}
-	if l.OutputBytes > wire.MaxOutput {
-		return l, fmt.Errorf("an output of %d bytes does not fit a response, at most %d do", l.OutputBytes, wire.MaxOutput)
+	if l.OutputBytes > wire.MaxLargeOutput {
+		return l, fmt.Errorf("an output of %d bytes does not fit a response, at most %d do", l.OutputBytes, wire.MaxLargeOutput)
 	}
 	if l.MemoryBytes > maxMemoryBytes {
 		return l, fmt.Errorf("%d bytes of memory are more than WebAssembly can address", l.MemoryBytes)

@@ -46,7 +46,7 @@ func TestAModuleThatImportsNothingAnswersFromItsMemory(t *testing.T) {
 		{what: "no answer", job: Job{Module: abi1(nop, i32const(0))}, status: wire.Succeeded},
 		{what: "empty module", job: Job{Module: assemble()}, status: wire.Succeeded},
 		{what: "output_len behind the memory", job: Job{Module: abi1(nop, i32const(65537))}, status: wire.TaskFailed, says: "output limit: output_len is 65537, memory has 65536 bytes"},
-		{what: "output_len over the limit", job: Job{Module: abi1(nop, i32const(wire.MaxOutput+1))}, status: wire.TaskFailed, says: "output limit: output_len is 5240833, at most"},
+		{what: "output_len over the limit", job: Job{Module: abi1(nop, i32const(wire.MaxLargeOutput+1))}, status: wire.TaskFailed, says: "output limit: output_len is 67104769, at most 67104768"},
 		{what: "negative output_len", job: Job{Module: abi1(nop, i32const(-1))}, status: wire.TaskFailed, says: "output limit: output_len is -1"},
 		{what: "trap in output_len", job: Job{Module: abi1(nop, unreachable)}, status: wire.TaskFailed, says: "trap: unreachable"},
 		{what: "endless recursion", job: Job{Module: abi1(recursion, i32const(0))}, status: wire.TaskFailed, says: "trap: stack overflow"},
@@ -166,7 +166,7 @@ func TestSizesAreCheckedBeforeAnythingRuns(t *testing.T) {
 }
 
 func TestBadLimitsAreRefused(t *testing.T) {
-	for _, limits := range []Limits{{ModuleBytes: -1}, {Walltime: -1}, {Modules: -1}, {OutputBytes: wire.MaxOutput + 1}, {MemoryBytes: 1<<32 + 1}} {
+	for _, limits := range []Limits{{ModuleBytes: -1}, {Walltime: -1}, {Modules: -1}, {OutputBytes: wire.MaxLargeOutput + 1}, {MemoryBytes: 1<<32 + 1}} {
 		if _, err := New(t.Context(), limits); err == nil {
 			t.Errorf("%+v was taken", limits)
 		}

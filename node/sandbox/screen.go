@@ -20,6 +20,11 @@ const (
 	maxAllLocals  = 1 << 20 // of a module
 	maxTables     = 16
 	maxTableItems = 100_000 // of one table; 8 bytes each
+	maxSegments   = 100_000 // of data
+	// maxProgram is how many bytes all sections have together, but for data and
+	// custom ones. Of each of these bytes a compiler makes some ten, and up to a
+	// hundred (an export has a name, a type and places in tables); data it copies.
+	maxProgram = 1 << 20
 )
 
 // header is the magic number and the version of WebAssembly's binary format.
@@ -91,6 +96,7 @@ type screener struct {
 	functions []uint32 // types of all functions, the imported ones first
 	bodies    int      // imported functions, and those whose code was seen so far
 	locals    uint64   // of all functions seen so far
+	program   int      // bytes of all sections seen so far but those of data
 }
 
 // arity is how many values a function takes and gives.
@@ -107,6 +113,11 @@ func (s *screener) arityOf(typ uint32) arity {
 
 // section checks one section and appends it to the clean module.
 func (s *screener) section(id byte, content []byte) error {
+	if id != dataSection {
+		if s.program += len(content); s.program > maxProgram {
+			return fmt.Errorf("more than %d bytes that are not data", maxProgram)
+		}
+	}
 	r := &reader{data: content}
 	switch id {
 	case typeSection:
@@ -130,7 +141,7 @@ func (s *screener) section(id byte, content []byte) error {
 	case codeSection:
 		vector(r, maxElements, "functions", s.code)
 	case dataSection:
-		vector(r, maxElements, "data segments", data)
+		vector(r, maxSegments, "data segments", data)
 	default:
 		return fmt.Errorf("unknown section")
 	}

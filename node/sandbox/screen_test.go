@@ -38,6 +38,8 @@ func bombs() map[string][]byte {
 		"many locals":      assemble(oneFunction, section(codeSection, vec(sized(locals(maxLocals+1))))),
 		"data segments":    assemble(section(dataSection, huge)),
 		"data":             assemble(section(dataSection, []byte{1, 1}, huge)),
+		"many segments":    assemble(section(dataSection, uleb(maxSegments+1), repeat(maxSegments+1, 1, 0))),
+		"much program":     assemble(oneFunction, section(codeSection, vec(function(repeat(maxProgram, 0x01))))),
 		"section":          assemble([]byte{typeSection}, huge),
 		"custom section":   assemble([]byte{customSection}, huge),
 		"memories":         assemble(section(memorySection, vec([]byte{0, 1}, []byte{0, 1}))),
@@ -65,6 +67,22 @@ func TestAModuleThatDeclaresTooMuchIsNotCompiled(t *testing.T) {
 			t.Errorf("%s: it went through the screen", what)
 		}
 	}
+}
+
+func TestAModuleMayBeMostlyData(t *testing.T) {
+	r := newRunner(t, Limits{})
+	const size = 16 << 20
+	text := strings.Repeat("0123456789abcdef", size/16)
+	large := assemble(types(), section(functionSection, vec([]byte{tI32})), memoryOf(size/pageBytes),
+		exports(exportFunc("output_len", 0), exportMemory()),
+		section(codeSection, vec(function(i32const(size)))), section(dataSection, vec(dataAt(0, text))))
+	job := Job{Module: large}
+	outcome{what: "16 MiB in, 16 MiB out", job: job, status: wire.Succeeded, output: text}.check(t, r)
+	if r.cache.find(keyOf(large)) != nil {
+		t.Error("it is kept")
+	}
+	job.OutputBytes = size - 1
+	outcome{what: "more than the job may answer", job: job, status: wire.TaskFailed, says: "output limit: output_len is 16777216, at most 16777215"}.check(t, r)
 }
 
 func TestATableCannotGrowOverItsBound(t *testing.T) {

@@ -6,34 +6,6 @@ import (
 	"time"
 )
 
-// DispatchProtocol is the libp2p protocol of the task messages: the submitter
-// opens a stream, writes one TaskDispatchRequest in CBOR and closes its writing
-// side; the donor answers with one TaskDispatchResponse. It is World Compute's
-// own protocol, spoken by donors and submitters outside this repository.
-//
-// Structs are maps with text keys in the order of the Rust structs, enums are
-// their names, absent options are null. Byte vectors are written as arrays of
-// integers, which is all that Rust's peers read (1.9 bytes for each byte), and
-// read as arrays of integers or as byte strings. Unknown fields are ignored; a
-// message that lacks a field, has one twice or of another type is malformed.
-const DispatchProtocol = "/worldcompute/dispatch/1.0.0"
-
-// Limits of the protocol, in bytes. They are those of the peers in Rust
-// (libp2p-request-response's CBOR codec): a larger message cannot arrive.
-const (
-	MaxRequest  = 1 << 20  // an encoded TaskDispatchRequest
-	MaxResponse = 10 << 20 // an encoded TaskDispatchResponse
-
-	// MaxOutput is the longest output that surely fits a response: an encoded
-	// byte takes up to two, and responseEnvelope is left for all else.
-	MaxOutput = (MaxResponse - responseEnvelope) / 2
-	// MaxError is the longest error text that EncodeResponse sends, in bytes;
-	// it cuts longer ones.
-	MaxError = 2 << 10
-
-	responseEnvelope = 4 << 10
-)
-
 // Limits of what a message may hold, in number, so that a small one cannot
 // become a large one in memory. A message over them is malformed.
 const (
@@ -42,7 +14,7 @@ const (
 	MaxElements     = 1024 // elements of any other list (but of Bytes), keys of any map
 )
 
-// ErrTooLarge tells that a message is over MaxRequest or MaxResponse.
+// ErrTooLarge tells that a message is over its version's limit.
 var ErrTooLarge = errors.New("message too large")
 
 // TaskStatus is how a task ended. The zero value is none of them.

@@ -13,7 +13,7 @@ var (
 	encMode = must(cbor.EncOptions{NilContainers: cbor.NilContainerAsEmpty}.EncMode())
 	decMode = must(cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		MaxArrayElements: MaxResponse, // an array of bytes has at most as many as the message
+		MaxArrayElements: MaxLargeResponse, // an array of bytes has at most as many as the message
 		MaxMapPairs:      MaxElements,
 	}.DecMode())
 )
@@ -28,32 +28,86 @@ func must[T any](mode T, err error) T {
 
 // EncodeRequest encodes a request. It fails with ErrTooLarge over MaxRequest,
 // and where a donor would refuse the task ID.
-func EncodeRequest(r TaskDispatchRequest) ([]byte, error) {
+func (v Version) EncodeRequest(r TaskDispatchRequest) ([]byte, error) {
 	if err := checkTaskID(r.TaskID); err != nil {
 		return nil, fmt.Errorf("encode request: %w", err)
 	}
-	return encode("request", r, MaxRequest)
+	// The data alone takes as much: no need to encode it to see that.
+	if n := r.dataBytes(); n > v.MaxRequest() {
+		return nil, fmt.Errorf("encode request: %w: more than %d bytes, at most %d", ErrTooLarge, n, v.MaxRequest())
+	}
+	if v == V11 {
+		return encode("request", r.v11(), v.MaxRequest())
+	}
+	return encode("request", r, v.MaxRequest())
 }
 
 // DecodeRequest decodes a request. It fails with ErrTooLarge over MaxRequest,
 // and names the field where the message is malformed.
-func DecodeRequest(data []byte) (TaskDispatchRequest, error) {
-	return decode[TaskDispatchRequest]("request", data, MaxRequest)
+func (v Version) DecodeRequest(data []byte) (TaskDispatchRequest, error) {
+	return decode[TaskDispatchRequest]("request", data, v.MaxRequest())
 }
 
 // EncodeResponse encodes a response, cutting its Error to MaxError. It fails
 // with ErrTooLarge over MaxResponse; an Output within MaxOutput always fits.
-func EncodeResponse(r TaskDispatchResponse) ([]byte, error) {
+func (v Version) EncodeResponse(r TaskDispatchResponse) ([]byte, error) {
 	if r.Error != nil && len(*r.Error) > MaxError {
 		cut := strings.ToValidUTF8((*r.Error)[:MaxError], "")
 		r.Error = &cut
 	}
-	return encode("response", r, MaxResponse)
+	if v == V11 {
+		return encode("response", r.v11(), v.MaxResponse())
+	}
+	return encode("response", r, v.MaxResponse())
 }
 
 // DecodeResponse decodes a response. It fails as DecodeRequest does, over MaxResponse.
-func DecodeResponse(data []byte) (TaskDispatchResponse, error) {
-	return decode[TaskDispatchResponse]("response", data, MaxResponse)
+func (v Version) DecodeResponse(data []byte) (TaskDispatchResponse, error) {
+	return decode[TaskDispatchResponse]("response", data, v.MaxResponse())
+}
+
+// request11 is a TaskDispatchRequest as V11 writes it.
+type request11 struct {
+	TaskID       string    `cbor:"task_id"`
+	Manifest     Manifest  `cbor:"manifest"`
+	InlineInputs []input11 `cbor:"inline_inputs"`
+}
+
+type input11 struct {
+	_    struct{} `cbor:",toarray"`
+	Name string
+	Data []byte
+}
+
+// response11 is a TaskDispatchResponse as V11 writes it.
+type response11 struct {
+	TaskID     string     `cbor:"task_id"`
+	Status     TaskStatus `cbor:"status"`
+	Output     []byte     `cbor:"output"`
+	OutputCID  *string    `cbor:"output_cid"`
+	DurationMS uint64     `cbor:"duration_ms"`
+	Error      *string    `cbor:"error"`
+}
+
+func (r TaskDispatchRequest) v11() request11 {
+	out := request11{TaskID: r.TaskID, Manifest: r.Manifest, InlineInputs: make([]input11, len(r.InlineInputs))}
+	for i, in := range r.InlineInputs {
+		out.InlineInputs[i] = input11{Name: in.Name, Data: in.Data}
+	}
+	return out
+}
+
+func (r TaskDispatchResponse) v11() response11 {
+	return response11{r.TaskID, r.Status, r.Output, r.OutputCID, r.DurationMS, r.Error}
+}
+
+// dataBytes is how much data the inline inputs hold.
+func (r TaskDispatchRequest) dataBytes() int {
+	n := 0
+	for _, in := range r.InlineInputs {
+		n += len(in.Data)
+	}
+	return n
 }
 
 func encode(what string, message any, limit int) ([]byte, error) {
@@ -92,8 +146,8 @@ func decodeFields(data []byte, fields ...field) error {
 	if major(data) != majorMap {
 		return errors.New("want a map")
 	}
-	var raw map[string]cbor.RawMessage
-	if err := decMode.Unmarshal(data, &raw); err != nil {
+	raw, err := pairs(data)
+	if err != nil {
 		return err
 	}
 	for _, f := range fields {
@@ -149,23 +203,72 @@ func (l listOf[T]) UnmarshalCBOR(data []byte) error {
 	return nil
 }
 
-// elements cuts an array, well-formed already, into at most so many pieces.
-func elements(data []byte, most int) (out []cbor.RawMessage, err error) {
-	n, rest, definite := cutHead(data, majorArray)
+// skipped is a data item that is looked at elsewhere, in place: a large message
+// is not copied once for every level of it.
+type skipped struct{}
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (skipped) UnmarshalCBOR([]byte) error { return nil }
+
+// cut takes the first data item, which becomes a part of data's memory.
+func cut(data []byte) (item, rest []byte, err error) {
+	rest, err = decMode.UnmarshalFirst(data, &skipped{})
+	return data[:len(data)-len(rest)], rest, err
+}
+
+// items cuts an array or a map, well-formed already, into the data items in it,
+// keys and values in turn, and calls each until that fails.
+func items(data []byte, each func(item []byte) error) error {
+	n, rest, definite := cutHead(data, major(data))
 	if !definite {
-		n, rest = ^uint64(0), data[1:]
+		rest = data[1:]
+	} else if major(data) == majorMap {
+		n *= 2 // no overflow: they are all there
 	}
-	for i := uint64(0); i < n && (definite || rest[0] != 0xff); i++ {
+	for i := uint64(0); definite && i < n || !definite && rest[0] != 0xff; i++ {
+		item, after, err := cut(rest)
+		if err == nil {
+			err = each(item)
+		}
+		if err != nil {
+			return err
+		}
+		rest = after
+	}
+	return nil
+}
+
+// elements cuts an array, well-formed already, into at most so many pieces.
+func elements(data []byte, most int) (out [][]byte, err error) {
+	err = items(data, func(item []byte) error {
 		if len(out) == most {
-			return nil, fmt.Errorf("more than %d elements", most)
+			return fmt.Errorf("more than %d elements", most)
 		}
-		var value cbor.RawMessage
-		if rest, err = decMode.UnmarshalFirst(rest, &value); err != nil {
-			return nil, err
+		out = append(out, item)
+		return nil
+	})
+	return out, err
+}
+
+// pairs cuts a map with text keys, well-formed already, into its values.
+func pairs(data []byte) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	var key []byte
+	return out, items(data, func(item []byte) error {
+		if key == nil {
+			key = item
+			return nil
 		}
-		out = append(out, value)
-	}
-	return out, nil
+		var name string
+		if err := text(key, &name); err != nil {
+			return fmt.Errorf("a key: %w", err)
+		}
+		if _, twice := out[name]; twice {
+			return fmt.Errorf("%s is there twice", name)
+		}
+		out[name], key = item, nil
+		return nil
+	})
 }
 
 // enum reads a text that is one of a closed set of names.

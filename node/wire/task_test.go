@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -53,44 +54,99 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func TestMessagesHaveTheGoldenBytesAndComeBack(t *testing.T) {
-	for name, r := range map[string]TaskDispatchRequest{
-		"request-small": NewRequest("t", "noop", []byte{0}, nil),
-		"request-full":  fullRequest(),
-	} {
-		data, err := EncodeRequest(r)
-		if err != nil {
-			t.Fatal(err)
+	for _, v := range Versions {
+		for name, r := range map[string]TaskDispatchRequest{
+			"request-small": NewRequest("t", "noop", []byte{0}, nil),
+			"request-full":  fullRequest(),
+		} {
+			data, err := v.EncodeRequest(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+suffix[v], data)
+			back, err := v.DecodeRequest(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := v.EncodeRequest(back); err != nil || !bytes.Equal(again, data) {
+				t.Errorf("%s came back as %x, %v", name, again, err)
+			}
 		}
-		golden(t, name, data)
-		back, err := DecodeRequest(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := EncodeRequest(back); err != nil || !bytes.Equal(again, data) {
-			t.Errorf("%s came back as %x, %v", name, again, err)
-		}
-	}
-	for name, r := range map[string]TaskDispatchResponse{
-		"response-succeeded": {TaskID: "t", Status: Succeeded, Output: []byte{0, 23, 24, 255}, DurationMS: 1234},
-		"response-failed":    {TaskID: "t", Status: TaskFailed, OutputCID: ptr("bafkrei"), Error: ptr("trap: unreachable")},
-	} {
-		data, err := EncodeResponse(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		golden(t, name, data)
-		back, err := DecodeResponse(data)
-		if r.Output == nil {
-			r.Output = Bytes{}
-		}
-		if err != nil || !reflect.DeepEqual(back, r) {
-			t.Errorf("%s came back as %+v, %v", name, back, err)
+		for name, r := range map[string]TaskDispatchResponse{
+			"response-succeeded": {TaskID: "t", Status: Succeeded, Output: []byte{0, 23, 24, 255}, DurationMS: 1234},
+			"response-failed":    {TaskID: "t", Status: TaskFailed, OutputCID: ptr("bafkrei"), Error: ptr("trap: unreachable")},
+		} {
+			data, err := v.EncodeResponse(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+suffix[v], data)
+			back, err := v.DecodeResponse(data)
+			if r.Output == nil {
+				r.Output = Bytes{}
+			}
+			if err != nil || !reflect.DeepEqual(back, r) {
+				t.Errorf("%s came back as %+v, %v", name, back, err)
+			}
 		}
 	}
 }
 
+// suffix of the files with golden bytes.
+var suffix = map[Version]string{V11: "-1.1"}
+
+func TestTheVersionsDifferInHowTheyWriteDataAndInNothingElse(t *testing.T) {
+	r := fullRequest()
+	old, err1 := V10.EncodeRequest(r)
+	large, err2 := V11.EncodeRequest(r)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range r.InlineInputs {
+		old = bytes.Replace(old, rustVec(string(in.Data)), rustBytes(in.Data), 1)
+	}
+	if !bytes.Equal(old, large) {
+		t.Errorf("request\n%x, and with byte strings\n%x", large, old)
+	}
+	a := TaskDispatchResponse{TaskID: "t", Status: Succeeded, Output: []byte{0, 23, 24, 255}, DurationMS: 1234, Error: ptr("x")}
+	old, err1 = V10.EncodeResponse(a)
+	large, err2 = V11.EncodeResponse(a)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if old = bytes.Replace(old, rustVec(string(a.Output)), rustBytes(a.Output), 1); !bytes.Equal(old, large) {
+		t.Errorf("response\n%x, and with byte strings\n%x", large, old)
+	}
+}
+
+func TestTheVersionsHaveProtocolsOfTheirOwn(t *testing.T) {
+	for v, want := range map[Version]string{V10: "/worldcompute/dispatch/1.0.0", V11: "/worldcompute/dispatch/1.1.0"} {
+		if got := v.Protocol(); got != want {
+			t.Errorf("%d: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestALargeJobIsReadWithoutManyCopies(t *testing.T) {
+	const size = 16 << 20
+	data, err := V11.EncodeRequest(NewRequest("t", "large", make([]byte, size-512), make([]byte, size-512)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r, err := V11.DecodeRequest(data)
+	runtime.ReadMemStats(&after)
+	if in, _ := r.Input(StdinInput); err != nil || len(in) != size-512 {
+		t.Fatalf("%d bytes of input: %v", len(in), err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 3*size {
+		t.Errorf("reading %d bytes allocated %d", len(data), took)
+	}
+}
+
 func TestFieldsAreInTheOrderOfTheRustStructs(t *testing.T) {
-	data, err := EncodeRequest(fullRequest())
+	data, err := V10.EncodeRequest(fullRequest())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +235,7 @@ func rustRequest(manifest []pair) []pair {
 }
 
 func TestARequestFromARustPeerIsRead(t *testing.T) {
-	r, err := DecodeRequest(rustMap(rustRequest(rustManifest())...))
+	r, err := V10.DecodeRequest(rustMap(rustRequest(rustManifest())...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +272,7 @@ func TestOtherWaysToSayTheSameAreRead(t *testing.T) {
 		"fields in another order":          {rustRequest(m)[2], rustRequest(m)[0], rustRequest(m)[1]},
 		"a verification that has a number": rustRequest(with(m, "verification", rustMap(pair{"CustomReplicas", rustUint(5)}))),
 	} {
-		r, err := DecodeRequest(rustMap(message...))
+		r, err := V10.DecodeRequest(rustMap(message...))
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			continue
@@ -249,7 +305,7 @@ func TestAMalformedRequestIsRefusedAndItsFieldNamed(t *testing.T) {
 		"inputs: more than 1024 elements":      manifest("inputs", slices.Concat([]byte{0x9f}, bytes.Repeat(rustBytes(RawCID(nil).Bytes()), MaxElements+1), []byte{0xff})),
 		"exceeded max number of key-value pairs": append(slices.Concat(appendHead(nil, majorMap, MaxElements+1)),
 			bytes.Repeat([]byte{0x61, 'x', 0}, MaxElements+1)...),
-		"found duplicate map":                                             rustMap(append(rustRequest(m), pair{"task_id", rustText("b")})...),
+		"task_id is there twice":                                          rustMap(append(rustRequest(m), pair{"task_id", rustText("b")})...),
 		"manifest: want a map":                                            request("manifest", rustText("x")),
 		"manifest: command: want an array":                                manifest("command", rustText("x")),
 		"manifest: command: element 0 is null":                            manifest("command", rustArray(null)),
@@ -275,7 +331,7 @@ func TestAMalformedRequestIsRefusedAndItsFieldNamed(t *testing.T) {
 		"inline_inputs: element 0: the name is not a text":                inputs(rustArray(rustVec("x"), rustVec("x"))),
 		"inline_inputs: element 1 is null":                                inputs(rustArray(rustText("a"), rustVec("b")), null),
 	} {
-		if _, err := DecodeRequest(data); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := V10.DecodeRequest(data); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
@@ -288,22 +344,22 @@ func TestWhatIsWithinTheBoundsIsRead(t *testing.T) {
 	for len(r.InlineInputs) < MaxInlineInputs {
 		r.InlineInputs = append(r.InlineInputs, Input{Name: "more"})
 	}
-	data, err := EncodeRequest(r)
+	data, err := V10.EncodeRequest(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back, err := DecodeRequest(data); err != nil || len(back.Manifest.Command) != MaxElements || len(back.InlineInputs) != MaxInlineInputs {
+	if back, err := V10.DecodeRequest(data); err != nil || len(back.Manifest.Command) != MaxElements || len(back.InlineInputs) != MaxInlineInputs {
 		t.Errorf("%v", err)
 	}
 	r.TaskID += "t"
-	if _, err := EncodeRequest(r); err == nil || !strings.Contains(err.Error(), "task_id") {
+	if _, err := V10.EncodeRequest(r); err == nil || !strings.Contains(err.Error(), "task_id") {
 		t.Errorf("a task ID that donors refuse: %v", err)
 	}
 }
 
 func TestAMalformedResponseIsRefused(t *testing.T) {
 	good := []pair{{"task_id", rustText("t")}, {"status", rustText("Preempted")}, {"output", rustVec("a")}, {"output_cid", null}, {"duration_ms", rustUint(1)}, {"error", null}}
-	if r, err := DecodeResponse(rustMap(good...)); err != nil || r.Status != Preempted || string(r.Output) != "a" {
+	if r, err := V10.DecodeResponse(rustMap(good...)); err != nil || r.Status != Preempted || string(r.Output) != "a" {
 		t.Errorf("%+v %v", r, err)
 	}
 	for want, data := range map[string][]byte{
@@ -313,35 +369,40 @@ func TestAMalformedResponseIsRefused(t *testing.T) {
 		"error: cbor":                  rustMap(with(good, "error", rustUint(1))...),
 		"task_id has 129 bytes":        rustMap(with(good, "task_id", rustText(strings.Repeat("t", MaxTaskID+1)))...),
 	} {
-		if _, err := DecodeResponse(data); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := V10.DecodeResponse(data); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
 }
 
 func TestMessagesOverTheLimitAreRefusedOnBothSides(t *testing.T) {
-	if _, err := EncodeRequest(NewRequest("t", "big", make([]byte, MaxRequest), nil)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("encode request: %v", err)
-	}
-	if _, err := DecodeRequest(make([]byte, MaxRequest+1)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("decode request: %v", err)
-	}
-	if _, err := DecodeResponse(make([]byte, MaxResponse+1)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("decode response: %v", err)
-	}
-	output := bytes.Repeat([]byte{255}, MaxOutput)
-	long := TaskDispatchResponse{TaskID: strings.Repeat("t", 100), Status: TaskFailed, Output: output, Error: ptr(strings.Repeat("é", MaxError))}
-	data, err := EncodeResponse(long)
-	if err != nil {
-		t.Fatalf("the longest output does not fit: %v", err)
-	}
-	back, err := DecodeResponse(data)
-	if err != nil || !bytes.Equal(back.Output, output) || len(*back.Error) != MaxError {
-		t.Errorf("the longest output does not come back: %v", err)
-	}
-	long.Output = append(output, make([]byte, responseEnvelope*600)...)
-	if _, err := EncodeResponse(long); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("encode response: %v", err)
+	for _, v := range Versions {
+		if _, err := v.EncodeRequest(NewRequest("t", "big", make([]byte, v.MaxRequest()), nil)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("encode request: %v", err)
+		}
+		if _, err := v.EncodeRequest(NewRequest("t", "big", make([]byte, v.MaxRequest()+1), nil)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("encode request: %v", err)
+		}
+		if _, err := v.DecodeRequest(make([]byte, v.MaxRequest()+1)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("decode request: %v", err)
+		}
+		if _, err := v.DecodeResponse(make([]byte, v.MaxResponse()+1)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("decode response: %v", err)
+		}
+		output := bytes.Repeat([]byte{255}, v.MaxOutput())
+		long := TaskDispatchResponse{TaskID: strings.Repeat("t", 100), Status: TaskFailed, Output: output, Error: ptr(strings.Repeat("é", MaxError))}
+		data, err := v.EncodeResponse(long)
+		if err != nil {
+			t.Fatalf("the longest output does not fit: %v", err)
+		}
+		back, err := v.DecodeResponse(data)
+		if err != nil || !bytes.Equal(back.Output, output) || len(*back.Error) != MaxError {
+			t.Errorf("the longest output does not come back: %v", err)
+		}
+		long.Output = append(output, make([]byte, responseEnvelope*600)...)
+		if _, err := v.EncodeResponse(long); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("encode response: %v", err)
+		}
 	}
 }
 
@@ -376,52 +437,60 @@ func TestTheShorterWallTimeCounts(t *testing.T) {
 }
 
 func seeds(f *testing.F) {
-	full, err := EncodeRequest(fullRequest())
-	if err != nil {
-		f.Fatal(err)
+	for _, v := range Versions {
+		full, err1 := v.EncodeRequest(fullRequest())
+		response, err2 := v.EncodeResponse(TaskDispatchResponse{TaskID: "t", Status: Timeout, Output: []byte{1, 200}, Error: ptr("x")})
+		if err := errors.Join(err1, err2); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(full)
+		f.Add(response)
 	}
-	response, err := EncodeResponse(TaskDispatchResponse{TaskID: "t", Status: Timeout, Output: []byte{1, 200}, Error: ptr("x")})
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, seed := range [][]byte{full, response, rustMap(rustRequest(rustManifest())...), null, {0x9f}, {0xbf, 0xff}, {0xd8, 42}} {
+	for _, seed := range [][]byte{rustMap(rustRequest(rustManifest())...), null, {0x9f}, {0xbf, 0xff}, {0xd8, 42}} {
 		f.Add(seed)
 	}
 }
 
+// What a version reads, it writes so that the same comes back.
 func FuzzDecodeRequest(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := DecodeRequest(data)
-		if err != nil {
-			return
-		}
-		_, _ = r.Workload()
-		again, err := EncodeRequest(r)
-		if errors.Is(err, ErrTooLarge) {
-			return // it came with byte strings
-		}
-		back, err2 := DecodeRequest(again)
-		if err != nil || err2 != nil || back.TaskID != r.TaskID || back.Walltime() != r.Walltime() {
-			t.Errorf("%+v is not what comes back: %+v, %v, %v", r, back, err, err2)
+		for _, v := range Versions {
+			r, err := v.DecodeRequest(data)
+			if err != nil {
+				return
+			}
+			_, _ = r.Workload()
+			again, err := v.EncodeRequest(r)
+			if v == V10 && errors.Is(err, ErrTooLarge) {
+				return // it came with byte strings
+			}
+			back, err2 := v.DecodeRequest(again)
+			if err != nil || err2 != nil || back.TaskID != r.TaskID || back.Walltime() != r.Walltime() || !slices.EqualFunc(back.InlineInputs, r.InlineInputs, sameInput) {
+				t.Errorf("%+v is not what comes back: %+v, %v, %v", r, back, err, err2)
+			}
 		}
 	})
 }
 
+func sameInput(a, b Input) bool { return a.Name == b.Name && bytes.Equal(a.Data, b.Data) }
+
 func FuzzDecodeResponse(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := DecodeResponse(data)
-		if err != nil {
-			return
-		}
-		again, err := EncodeResponse(r)
-		if errors.Is(err, ErrTooLarge) {
-			return
-		}
-		back, err2 := DecodeResponse(again)
-		if err != nil || err2 != nil || !bytes.Equal(back.Output, r.Output) || back.Status != r.Status {
-			t.Errorf("%+v is not what comes back: %+v, %v, %v", r, back, err, err2)
+		for _, v := range Versions {
+			r, err := v.DecodeResponse(data)
+			if err != nil {
+				return
+			}
+			again, err := v.EncodeResponse(r)
+			if v == V10 && errors.Is(err, ErrTooLarge) {
+				return
+			}
+			back, err2 := v.DecodeResponse(again)
+			if err != nil || err2 != nil || !bytes.Equal(back.Output, r.Output) || back.Status != r.Status {
+				t.Errorf("%+v is not what comes back: %+v, %v, %v", r, back, err, err2)
+			}
 		}
 	})
 }
@@ -431,11 +500,11 @@ func BenchmarkRequest(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			r := NewRequest("task", "noop", bytes.Repeat([]byte{1, 200}, size/2), []byte("nonce"))
 			for b.Loop() {
-				data, err := EncodeRequest(r)
+				data, err := V10.EncodeRequest(r)
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := DecodeRequest(data); err != nil {
+				if _, err := V10.DecodeRequest(data); err != nil {
 					b.Fatal(err)
 				}
 			}
