@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,23 +73,38 @@ func (d *doh) renew(old *http.Client) {
 	}
 }
 
+// exchange asks once more when it failed on a connection that had been there
+// before: servers hang up, and http.Transport does not repeat a POST.
 func (d *doh) exchange(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, error) {
+	replies, reused, err := d.post(ctx, queries)
+	if err != nil && reused && ctx.Err() == nil {
+		replies, _, err = d.post(ctx, queries)
+	}
+	return replies, err
+}
+
+// post sends queries at once, and tells whether that was on a connection that
+// had been there before.
+func (d *doh) post(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, bool, error) {
+	var reused atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { reused.CompareAndSwap(false, i.Reused) },
+	})
 	client := d.client.Load()
 	all, errs := make([]*dns.Msg, len(queries)), make([]error, len(queries))
 	var wg sync.WaitGroup
 	for i, q := range queries {
-		wg.Go(func() { all[i], errs[i] = d.post(ctx, client, q) })
+		wg.Go(func() { all[i], errs[i] = d.postOne(ctx, client, q) })
 	}
 	wg.Wait()
 	err := first(errs)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.renew(client)
 	}
-	return slices.DeleteFunc(all, func(m *dns.Msg) bool { return m == nil }), err
+	return slices.DeleteFunc(all, func(m *dns.Msg) bool { return m == nil }), reused.Load(), err
 }
 
-// post sends a query and reads the reply.
-func (d *doh) post(ctx context.Context, client *http.Client, query *dns.Msg) (*dns.Msg, error) {
+func (d *doh) postOne(ctx context.Context, client *http.Client, query *dns.Msg) (*dns.Msg, error) {
 	raw, err := query.Pack()
 	if err != nil {
 		return nil, err
