@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,22 @@ type Client struct {
 	UserAgent string
 }
 
-// StatusError is an answer with a status that the protocol does not have.
+// Over makes the HTTP client of one tunnel out of a way to connect to its server:
+// with TLS, if any, and ALPN done. With HTTP/2 one connection carries all of it.
+func Over(dial func(context.Context) (net.Conn, error)) *http.Transport {
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
+	return &http.Transport{
+		DialContext:        connect,
+		DialTLSContext:     connect,
+		ForceAttemptHTTP2:  true, // which a way to connect of one's own rules out otherwise
+		MaxConnsPerHost:    maxConns,
+		IdleConnTimeout:    idleConnFor,
+		DisableCompression: true,
+	}
+}
+
+// StatusError is an answer that the protocol does not have. With status 200 it is
+// somebody's page.
 type StatusError struct {
 	Status int
 	What   string // of the request: open, up, down
@@ -54,8 +70,8 @@ type client struct {
 	acking  atomic.Bool   // an acknowledgement is under way
 }
 
-// Dial opens a tunnel. Errors that are not those of ctx or of the HTTP client are
-// a *StatusError, or of an answer with status 200 that is something else.
+// Dial opens a tunnel. Its errors are those of ctx, of the HTTP client, or a
+// *StatusError.
 func (cl *Client) Dial(ctx context.Context) (*Conn, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
@@ -127,6 +143,9 @@ func (c *client) post(ctx context.Context, what string, pos position, body []byt
 	}
 	defer answer.Close()
 	r, err := readReceipt(answer)
+	if errors.Is(err, errNoTunnel) {
+		return receipt{}, &StatusError{Status: http.StatusOK, What: what}
+	}
 	if err != nil {
 		return receipt{}, err
 	}
@@ -213,15 +232,16 @@ func (c *client) acknowledged(off uint64) {
 	}
 }
 
-// acknowledge tells the server how much arrived, when it is time and nothing else
-// is about to: with a quarter of the window behind it waits for nothing.
+// acknowledge tells the server how much arrived, when it has not been told of a
+// quarter of the window: then it still has something to send meanwhile.
 func (c *client) acknowledge() {
-	if c.in.reached()-c.acked.Load() < windowSize/4 || c.acking.Swap(true) {
+	if c.closed.Load() || c.ctx.Err() != nil || c.in.reached()-c.acked.Load() < windowSize/4 || c.acking.Swap(true) {
 		return
 	}
 	go func() {
-		defer c.acking.Store(false)
 		c.up(position{}, nil)
+		c.acking.Store(false)
+		c.acknowledge() // of what came meanwhile: it may have been all that the window holds
 	}()
 }
 
@@ -284,6 +304,9 @@ func (c *client) take(ctx context.Context, poll bool, begun func()) error {
 	}
 	defer body.Close()
 	frames, err := newFrameReader(body)
+	if errors.Is(err, errNoTunnel) {
+		return &StatusError{Status: http.StatusOK, What: "down"}
+	}
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,22 @@ func TestNothingIsLostOrDoubledBehindABadGateway(t *testing.T) {
 	}
 }
 
+// TestADownloadDoesNotStallOnLateReceipts: the receipt for an acknowledgement may
+// come after all the bytes that it made room for.
+func TestADownloadDoesNotStallOnLateReceipts(t *testing.T) {
+	t.Parallel()
+	e := listen(t)
+	g := gateway.New(t, e.Listener.Addr().String())
+	g.DelayPosts = 50 * time.Millisecond
+	client, server := connect(t, e, g.URL, true)
+	const size = 6 * windowSize
+	go func() { _, _ = server.Write(make([]byte, size)) }()
+	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := io.CopyN(io.Discard, client, size); err != nil {
+		t.Fatalf("after %d bytes: %v", n, err)
+	}
+}
+
 func TestWordsComeAtOnceThroughAGatewayThatCutsThemOff(t *testing.T) {
 	t.Parallel()
 	e := listen(t)

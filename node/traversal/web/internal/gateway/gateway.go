@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Gateway passes requests on to another server. The fields are set before the
@@ -21,12 +22,13 @@ import (
 type Gateway struct {
 	*httptest.Server
 
-	HoldAnswers bool  // until they are complete
-	CutAfter    int64 // bytes of an answer, then break the connection; 0: never
-	LoseEvery   int64 // n-th request: passed on, its answer is not; 0: none
-	RefuseEvery int64 // n-th request: answered 502; 0: none
-	Requests    atomic.Int64
-	Cuts        atomic.Int64
+	HoldAnswers bool          // until they are complete
+	CutAfter    int64         // bytes of an answer, then break the connection; 0: never
+	LoseEvery   int64         // n-th request: passed on, its answer is not; 0: none
+	RefuseEvery int64         // n-th request: answered 502; 0: none
+	DelayPosts  time.Duration // the answers to them
+
+	Requests, Cuts atomic.Int64 // so far
 
 	to   string
 	http *http.Transport
@@ -74,6 +76,9 @@ func (g *Gateway) pass(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer answer.Body.Close()
+	if r.Method == http.MethodPost {
+		time.Sleep(g.DelayPosts)
+	}
 	if every(n, g.LoseEvery) {
 		panic(http.ErrAbortHandler)
 	}
