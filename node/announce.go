@@ -42,7 +42,7 @@ func (a *announcer) setCircuits(addrs []ma.Multiaddr) {
 // NAT mappings and those that peers have observed. Circuit addresses among them
 // are the library's copies of our own, and would be rewritten by elsewhere.
 func (a *announcer) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
-	direct = ma.FilterAddrs(slices.Clone(direct), func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) })
+	direct = ma.FilterAddrs(slices.Clone(direct), func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) && !isTunnel(a) })
 	out := dropLocal(direct)
 	if len(a.announce) > 0 {
 		out = a.elsewhere(direct)
@@ -160,4 +160,12 @@ func hostPort(a ma.Multiaddr) string {
 		return true
 	})
 	return bare.String()
+}
+
+// isTunnel tells whether a is the last resort beside a WebSocket address, which
+// whoever needs it can put together: swarms take it for raw TCP, and would never
+// dial the WebSocket for its sake.
+func isTunnel(a ma.Multiaddr) bool {
+	t := transportOf(a)
+	return t == "http" || t == "https"
 }

@@ -1,10 +1,11 @@
 package node
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 	madns "github.com/multiformats/go-multiaddr-dns"
 	"go.uber.org/fx"
@@ -60,16 +61,17 @@ var tuneLibrary = sync.OnceFunc(func() {
 
 // hostConfig is what the hosts of a daemon and of a single dial differ in.
 type hostConfig struct {
-	key       crypto.PrivKey
-	rec       *recorder
-	relay     bool                                // limits of a relay
-	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
-	traverse  bool                                // DCUtR and AutoNAT v2
-	names     madns.BasicResolver                 // nil: the system's
-	ways      *proxy.Finder                       // nil: TCP is dialled directly
-	certs     certificates                        // of TLS listeners; nil: the host has none
-	page      http.Handler                        // what WebSocket listeners tell browsers; nil: 404
-	userAgent string
+	key        crypto.PrivKey
+	rec        *recorder
+	relay      bool                                // limits of a relay
+	addrs      func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
+	traverse   bool                                // DCUtR and AutoNAT v2
+	names      madns.BasicResolver                 // nil: the system's
+	ways       *proxy.Finder                       // nil: TCP is dialled directly
+	certs      certificates                        // of TLS listeners; nil: the host has none
+	page       http.Handler                        // what WebSocket listeners tell browsers; nil: 404
+	transports []string                            // of Transports; none: all
+	userAgent  string
 }
 
 // newHost assembles a libp2p host that does not listen yet: TCP, QUIC,
@@ -154,36 +156,64 @@ func tracedTransports(cfg hostConfig) libp2p.Option {
 		}
 		return &tracedTransport{t, cfg.rec, why}, err
 	}
-	return libp2p.ChainOptions(
-		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+	all := map[string]libp2p.Option{
+		"tcp": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
 			t, err := newTCPTransport(u, rm, shared, cfg.ways)
 			return traced(t, key, err)
 		}),
-		libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
+		"quic": libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
 			t, err := quic.NewTransport(key, cm, psk, gater, rm)
 			return traced(t, key, err)
 		}),
-		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := websocket.New(u, rm, shared, webOptions(cfg)...)
+		"webtransport": libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
+			t, err := webtransport.New(key, psk, cm, gater, rm)
 			return traced(t, key, err)
 		}),
-	)
+		"web": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+			t, err := newWebTransport(cfg, u, rm, shared)
+			return traced(t, key, err)
+		}),
+	}
+	var opts []libp2p.Option
+	for _, name := range orAll(cfg.transports) {
+		opts = append(opts, all[name])
+	}
+	return libp2p.ChainOptions(opts...)
 }
 
-func webOptions(cfg hostConfig) []websocket.Option {
-	opts := []websocket.Option{
-		websocket.WithHandshakeTimeout(wsTimeout),
-		// Most relays have no name to certify. Who the peer is, the libp2p
-		// handshake inside proves; TLS is there to pass firewalls.
-		websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}),
+// Transports are the words of Config.Transports, all of which a node speaks
+// unless it is told otherwise. web is WebSocket, and ordinary HTTPS requests.
+var Transports = []string{"quic", "tcp", "web", "webtransport"}
+
+func orAll(transports []string) []string {
+	if len(transports) == 0 {
+		return Transports
 	}
-	if cfg.certs != nil {
-		opts = append(opts, websocket.WithTLSConfig(serverTLS(cfg.certs)))
+	return transports
+}
+
+// checkTransports tells which words of a configuration are none of Transports.
+func checkTransports(words []string) error {
+	for _, w := range words {
+		if !slices.Contains(Transports, w) {
+			return fmt.Errorf("transport %q: is none of %s", w, strings.Join(Transports, ", "))
+		}
 	}
-	if cfg.page != nil {
-		opts = append(opts, websocket.WithHTTPHandler(cfg.page), websocket.WithHTTPServerConfig(pageServer))
+	return nil
+}
+
+// transportWord is the word of Config.Transports for an address; empty for one
+// that no transport of ours speaks.
+func transportWord(a ma.Multiaddr) string {
+	switch t := transportOf(a); t {
+	case "quic-v1":
+		return "quic"
+	case "ws", "wss", "http", "https":
+		return "web"
+	case "tcp", "webtransport":
+		return t
 	}
-	return opts
+	return ""
 }
 
 // addCircuits adds the relay client, as the library's AddTransport does, but

@@ -32,7 +32,7 @@ func (n *node) makeKeeper() error {
 		Record: n.rec.Record, ConnID: connID, Log: n.log,
 		Changed:  func() { n.addrs.relaysChanged() },
 		Resolver: n.around.names, SecondOpinion: n.around.names.Encrypted(), Memory: n.around,
-		RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
+		Outer: outerOf, RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
 	}
 	if n.cfg.Relay {
 		n.keeper.Want = -1

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -61,7 +63,8 @@ func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
 			addrs = append(addrs, httpAddrs(h)...)
 		}
 	}
-	return parseAddrs("listen address", addrs)
+	all, err := parseAddrs("listen address", addrs)
+	return slices.DeleteFunc(all, func(a ma.Multiaddr) bool { return !slices.Contains(orAll(cfg.Transports), transportWord(a)) }), err
 }
 
 func parseAddrs(what string, in []string) ([]ma.Multiaddr, error) {
@@ -102,11 +105,42 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 		if err == nil {
 			err = n.Listen(a)
 		}
+		if other := beside(a); err == nil && other != nil && spoken(n, other) {
+			err = n.Listen(other)
+		}
 		if err != nil {
 			return &ListenError{Addr: a.String(), Err: err}
 		}
 	}
 	return nil
+}
+
+// beside is what shares the port of an address, and costs nothing: WebTransport
+// that of QUIC, ordinary HTTP requests that of WebSocket; nil where there is none.
+func beside(a ma.Multiaddr) ma.Multiaddr {
+	switch port, _ := a.ValueForProtocol(ma.P_UDP); transportOf(a) {
+	case "quic-v1":
+		if port == "0" {
+			return nil // it would be another port
+		}
+		return a.Encapsulate(ma.StringCast("/webtransport"))
+	case "ws", "wss":
+	default:
+		return nil
+	}
+	rest, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_WS || c.Protocol().Code == ma.P_WSS })
+	if has(a, ma.P_WSS) {
+		rest = rest.Encapsulate(ma.StringCast("/tls"))
+	}
+	return rest.Encapsulate(ma.StringCast("/http"))
+}
+
+// spoken tells whether the node has a transport for an address.
+func spoken(n network.Network, a ma.Multiaddr) bool {
+	t, ok := n.(interface {
+		TransportForListening(ma.Multiaddr) transport.Transport
+	})
+	return ok && t.TransportForListening(a) != nil
 }
 
 // vacant fails when the port of addr is taken. The library listens with

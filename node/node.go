@@ -41,6 +41,7 @@ type Config struct {
 	Relay       bool     // be a relay for others, and need none
 	Listen      []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
 	Announce    []string // IP addresses that the machine is reached at, where they are not on an interface
+	Transports  []string // of Transports, the only ones to dial and to listen on; empty means all
 	Name        string   // shown in status; empty means the hostname
 	Allow       []string // peer IDs that may submit jobs, or "any"; empty means nobody
 	Private     string   // name of a private mesh, apart from the public one; empty means the public one
@@ -70,6 +71,7 @@ func (c Config) Check() error {
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
 	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
+	errs = append(errs, checkTransports(c.Transports))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }
@@ -231,7 +233,7 @@ func (n *node) makeHost() error {
 	}
 	n.around = newSurroundings(n.cfg.Dir, n.rec, n.log)
 	n.host, err = newHost(hostConfig{
-		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names, ways: n.around.ways,
+		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names, ways: n.around.ways, transports: n.cfg.Transports,
 		userAgent: "wce2e/" + n.cfg.Version, certs: n.certs, page: n.page(),
 	})
 	if err != nil {

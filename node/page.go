@@ -36,14 +36,6 @@ func sha256Base64(s string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// pageServer bounds what a browser, or somebody who plays one, can hold open.
-// The library sets the header's timeout.
-func pageServer(s *http.Server) {
-	s.IdleTimeout = 30 * time.Second
-	s.MaxHeaderBytes = 16 << 10 // an upgrade takes 0.5 KB
-	s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 32}
-}
-
 // pageView is what the page of a relay shows: of the relay itself, and of its
 // donors nothing but how many there are.
 type pageView struct {

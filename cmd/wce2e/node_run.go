@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,9 @@ authority's terms of service. docs/running-a-relay.md tells more.`,
 	f.StringVar(&cfg.Metrics, "metrics", "", "host:port to tell Prometheus at, as in 127.0.0.1:9091; anybody who reaches it can read it (default: nowhere)")
 	f.StringArrayVar(&cfg.Listen, "listen", nil, "multiaddr to listen on; repeat for more (default: TCP and QUIC on 4001, for a relay WebSocket over TLS on 443 too)")
 	f.StringArrayVar(&cfg.Announce, "announce", nil, "IP address that this machine is reached at, where it is not on an interface")
+	f.StringArrayVar(&cfg.Transports, "transport", nil, "speak only this: "+strings.Join(node.Transports, ", ")+"; repeat for more (default: all)")
+	f.BoolVar(&cfg.RefuseInspected, "refuse-inspection", false, "leave relays to which the way leads through a TLS interceptor, even one that this machine trusts")
+	f.StringVar(&cfg.Private, "private", "", "name of a private mesh, with relays of its own (default: the public one)")
 	f.StringVar(&cfg.Name, "name", "", "name shown in status (default: the hostname)")
 	f.StringArrayVar(&cfg.Allow, "allow", nil, "peer ID that may submit jobs, or any; repeat for more (default: nobody)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
