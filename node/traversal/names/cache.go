@@ -78,7 +78,7 @@ func (c *cache) get(q question) ([]string, time.Time) {
 	return a.Values, a.Since
 }
 
-// put keeps a good answer.
+// put keeps an answer, if it is a good one.
 func (c *cache) put(q question, values []string) {
 	a := cached{Name: q.name, Type: q.kind, Values: values, Since: time.Now().UTC().Round(0)}
 	if !a.usable(a.Since) {
