@@ -53,7 +53,7 @@ func (d *doh) newClient() *http.Client {
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return d.dial(ctx, d.addr)
 			},
-			TLSClientConfig:     d.config,
+			TLSClientConfig:     d.config.Clone(), // http.Transport writes to it
 			TLSHandshakeTimeout: serverTimeout,
 			ForceAttemptHTTP2:   true,
 			MaxConnsPerHost:     maxConns,

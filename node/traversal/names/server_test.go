@@ -41,6 +41,16 @@ func asking(roots *x509.CertPool, servers ...Server) *Resolver {
 	return &Resolver{System: system{refuses}, Roots: roots, Servers: servers}
 }
 
+// queries are for the addresses of both.example.org.
+func queries(t *testing.T) []*dns.Msg {
+	t.Helper()
+	m, err := question{"both.example.org", IP}.messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func TestServersAnswer(t *testing.T) {
 	ca := newAuthority(t, "Test Authority")
 	named, addressed := ca.issue(t, serverName), ca.issue(t, "127.0.0.1")
@@ -156,10 +166,6 @@ func TestConnectionThatDiedInSilenceIsNotUsedAgain(t *testing.T) {
 	ca := newAuthority(t, "Test Authority")
 	cert := ca.issue(t, serverName)
 	z := newZone(t, records...)
-	queries, err := question{"both.example.org", IP}.messages()
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := &tls.Config{ServerName: serverName, RootCAs: ca.roots}
 	for protocol, serve := range map[Protocol]func(dialFunc) exchanger{
 		DoH: func(dial dialFunc) exchanger {
@@ -175,16 +181,16 @@ func TestConnectionThatDiedInSilenceIsNotUsedAgain(t *testing.T) {
 			var path deadPath
 			x := serve(path.dial)
 			defer x.closeIdle()
-			if _, err := x.exchange(t.Context(), queries); err != nil {
+			if _, err := x.exchange(t.Context(), queries(t)); err != nil {
 				t.Fatal(err)
 			}
 			path.cut()
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			if _, err := x.exchange(ctx, queries); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := x.exchange(ctx, queries(t)); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("on a dead path: %v", err)
 			}
-			if _, err := x.exchange(t.Context(), queries); err != nil {
+			if _, err := x.exchange(t.Context(), queries(t)); err != nil {
 				t.Errorf("afterwards: %v", err)
 			}
 		})
@@ -243,13 +249,9 @@ func TestServerThatLosesIsReadyForTheNextQuestion(t *testing.T) {
 	}), ca.issue(t, serverName))
 	x := newDoT(Server{DoT, l.addr(), serverName}, new(Resolver).connect, &tls.Config{ServerName: serverName, RootCAs: ca.roots})
 	defer x.closeIdle()
-	queries, err := question{"text.example.org", TXT}.messages()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := x.exchange(ctx, queries); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := x.exchange(ctx, queries(t)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody waits: %v", err)
 	}
 	close(answer)
@@ -260,7 +262,7 @@ func TestServerThatLosesIsReadyForTheNextQuestion(t *testing.T) {
 		<-x.turns
 	}
 	for range 2 {
-		if _, err := x.exchange(t.Context(), queries); err != nil || l.accepted() != 1 {
+		if _, err := x.exchange(t.Context(), queries(t)); err != nil || l.accepted() != 1 {
 			t.Errorf("the next question: %d connections, %v", l.accepted(), err)
 		}
 	}
