@@ -66,7 +66,7 @@ func (a *announcer) named(addrs []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, addr := range addrs {
 		ip, rest := ma.SplitFirst(addr)
-		if t := transportOf(addr); ip == nil || (t != "wss" && t != "https") {
+		if t := transportOf(addr); ip == nil || t != "wss" {
 			continue
 		}
 		family := "dns4"
@@ -132,22 +132,13 @@ func (a *announcer) elsewhere(addrs []ma.Multiaddr) []ma.Multiaddr {
 func unshadowed(addrs []ma.Multiaddr) []ma.Multiaddr {
 	web := map[string]bool{}
 	for _, a := range addrs {
-		if isWeb(a) {
+		if t := transportOf(a); t == "ws" || t == "wss" {
 			web[hostPort(a)] = true
 		}
 	}
 	return slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
 		return transportOf(a) == "tcp" && web[hostPort(a)]
 	})
-}
-
-// isWeb tells whether an address is reached by what looks like web traffic.
-func isWeb(a ma.Multiaddr) bool {
-	switch transportOf(a) {
-	case "ws", "wss", "http", "https":
-		return true
-	}
-	return false
 }
 
 // hostPort is where an address leads, without the protocols spoken there.

@@ -95,18 +95,18 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 // listen listens on every address or fails: the library itself is content with
 // one that works.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
-	web := map[string]bool{} // ports of ours that serve web traffic: of several kinds, if need be
+	done := map[string]bool{}
 	for _, a := range addrs {
-		var err error
-		if !isWeb(a) || !web[hostPort(a)] {
-			err = vacant(a)
+		if done[a.String()] {
+			continue
 		}
-		web[hostPort(a)] = web[hostPort(a)] || isWeb(a)
+		err := vacant(a)
 		if err == nil {
 			err = n.Listen(a)
 		}
 		if other := beside(a); err == nil && other != nil && spoken(n, other) {
 			err = n.Listen(other)
+			done[other.String()] = true
 		}
 		if err != nil {
 			return &ListenError{Addr: a.String(), Err: err}

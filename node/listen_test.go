@@ -260,13 +260,10 @@ func TestAnnouncedAddresses(t *testing.T) {
 			direct: []string{"/ip4/10.0.0.1/tcp/443/tls/ws"},
 			want:   []string{"/dns4/relay.example.net/tcp/443/tls/ws", "/ip4/10.0.0.1/tcp/443/tls/ws"},
 		},
-		"all web traffic of a port is told, and no raw TCP": {
+		"the tunnel is not told: a swarm takes it for raw TCP, which hides WebSocket": {
 			cfg:    Config{Relay: true},
 			direct: []string{"/ip4/8.8.8.8/tcp/443", "/ip4/8.8.8.8/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/443/tls/http", "/ip4/8.8.8.8/udp/443/quic-v1"},
-			want:   []string{"/ip4/8.8.8.8/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/443/tls/http", "/ip4/8.8.8.8/udp/443/quic-v1"},
-		},
-		"raw TCP beside the tunnel alone": {
-			cfg: Config{Relay: true}, direct: []string{"/ip4/8.8.8.8/tcp/443", "/ip4/8.8.8.8/tcp/443/tls/http"}, want: []string{"/ip4/8.8.8.8/tcp/443/tls/http"},
+			want:   []string{"/ip4/8.8.8.8/tcp/443/tls/ws", "/ip4/8.8.8.8/udp/443/quic-v1"},
 		},
 		"a donor's raw TCP does not hide WebSocket either": {
 			direct: []string{"/ip4/8.8.8.8/tcp/443", "/ip4/8.8.8.8/tcp/443/tls/ws"}, want: []string{"/ip4/8.8.8.8/tcp/443/tls/ws"},

@@ -34,38 +34,46 @@ func (n *network) obey(c command) status {
 	return s
 }
 
-func (n *network) carryOut(c command, s *status) (err error) {
-	switch c.Do {
-	case setProfile, rebind, readdress:
-		i := slices.IndexFunc(n.plan.Sites, func(s site) bool { return s.Name == c.Network })
-		if i < 0 {
-			return errors.New("there is no network of this name that has a router")
-		}
-		switch c.Do {
-		case setProfile:
-			return n.setProfile(i, c.Profile)
-		case rebind:
-			return n.restart(i, n.plan.Sites[i].Profile)
-		}
-		s.Addr, err = n.readdress(i)
+func (n *network) carryOut(c command, s *status) error {
+	i, err := n.plan.find(c)
+	if err != nil {
 		return err
+	}
+	switch c.Do {
 	case publish:
 		for _, a := range c.Addrs {
 			n.zone.addDNSAddr(c.Name, a)
 		}
-		return nil
-	case unplug, plug, traffic:
-		i := slices.IndexFunc(n.plan.Machines, func(m machine) bool { return m.Name == c.Host })
-		if i < 0 {
-			return errors.New("there is no host of this name")
-		}
-		if c.Do == traffic {
-			s.Traffic, err = n.traffic(i)
-			return err
-		}
+	case setProfile:
+		return n.setProfile(i, c.Profile)
+	case rebind:
+		return n.restart(i, n.plan.Sites[i].Profile)
+	case readdress:
+		s.Addr, err = n.readdress(i)
+	case unplug, plug:
 		return n.cutOff(i, c.Do == unplug)
+	case traffic:
+		s.Traffic, err = n.traffic(i)
+	default:
+		err = fmt.Errorf("lab init knows no order %q", c.Do)
 	}
-	return fmt.Errorf("lab init knows no order %q", c.Do)
+	return err
+}
+
+// find is the place in Sites of the network that an order is about, or else the
+// place in Machines of the host; 0 when it is about neither.
+func (p plan) find(c command) (i int, err error) {
+	if c.Do == publish {
+		return 0, nil
+	}
+	if c.Network != "" {
+		if i = slices.IndexFunc(p.Sites, func(s site) bool { return s.Name == c.Network }); i < 0 {
+			err = errors.New("there is no network of this name that has a router")
+		}
+	} else if i = slices.IndexFunc(p.Machines, func(m machine) bool { return m.Name == c.Host }); i < 0 {
+		err = errors.New("there is no host of this name")
+	}
+	return i, err
 }
 
 func (n *network) setProfile(i int, profile string) error {
@@ -78,15 +86,19 @@ func (n *network) setProfile(i int, profile string) error {
 	case prof.ipv6 && !n.plan.Sites[i].LAN6.IsValid():
 		return fmt.Errorf("%s needs IPv6, and the network was built without it", prof.Name)
 	}
-	n.plan.Sites[i].Profile = profile
+	if now, err := profileNamed(n.plan.Sites[i].Profile); err != nil || now.Name != prof.Name && len(now.services)+len(prof.services) > 0 {
+		return errors.Join(err, fmt.Errorf("the services of %s and %s start and end with the lab", now.Name, prof.Name))
+	}
 	return n.restart(i, profile)
 }
 
-// restart installs a profile on a router that knows of no flows.
+// restart installs a profile on site i's router, and has it forget every flow:
+// what it decided about one under other rules does not count any more.
 func (n *network) restart(i int, profile string) error {
 	if err := n.install(i, profile); err != nil {
 		return err
 	}
+	n.plan.Sites[i].Profile = profile
 	return n.sites[i].forgetFlows()
 }
 

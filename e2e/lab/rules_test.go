@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -30,11 +31,11 @@ type end struct {
 // connect opens a TCP flow from h to relay1.
 func (i *internet) connect(t *testing.T, h *hand, port string) flow {
 	t.Helper()
-	out := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: 2 * time.Second})
+	out := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: patience})
 	if out.Err != "" {
 		t.Fatalf("TCP %s: %s", port, out.Err)
 	}
-	in := i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: 2 * time.Second})
+	in := i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: patience})
 	return flow{end{h, out.ID, ""}, end{i.relay1, in.ID, ""}}
 }
 
@@ -44,7 +45,7 @@ func (i *internet) datagrams(t *testing.T, h *hand, port string) flow {
 	near := end{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID, i.addr("relay1", port)}
 	far := end{i.relay1, i.udp[port], ""}
 	near.do(order{Do: "write", ID: near.id, Addr: near.peer, Data: []byte("hello")})
-	a := far.ask(order{Do: "read", ID: far.id, Timeout: time.Second})
+	a := far.ask(order{Do: "read", ID: far.id, Timeout: patience})
 	if a.Err != "" {
 		t.Fatalf("UDP %s: %s", port, a.Err)
 	}
@@ -53,11 +54,22 @@ func (i *internet) datagrams(t *testing.T, h *hand, port string) flow {
 }
 
 // says writes text, and returns an error unless it, and nothing else, arrives.
-func (e end) says(to end, text string) error {
+func (e end) says(to end, text string) error { return e.send(to, text, patience) }
+
+// lost writes text, and returns an error unless nothing at all comes of it.
+func (e end) lost(to end, text string) error {
+	err := e.send(to, text, silence)
+	if silent(err) {
+		return nil
+	}
+	return cmp.Or(err, errors.New("it arrived"))
+}
+
+func (e end) send(to end, text string, wait time.Duration) error {
 	if a := e.ask(order{Do: "write", ID: e.id, Addr: e.peer, Data: []byte(text)}); a.Err != "" {
 		return errors.New(a.Err)
 	}
-	got := to.ask(order{Do: "read", ID: to.id, Timeout: silence})
+	got := to.ask(order{Do: "read", ID: to.id, Timeout: wait})
 	if got.Err != "" {
 		return errors.New(got.Err)
 	}
@@ -67,12 +79,24 @@ func (e end) says(to end, text string) error {
 	return nil
 }
 
+// want has text pass, or get lost without a word.
+func want(t *testing.T, passes bool, what string, from, to end) {
+	t.Helper()
+	say, word := from.lost, "lost"
+	if passes {
+		say, word = from.says, "let through"
+	}
+	if err := say(to, what); err != nil {
+		t.Errorf("%s is to be %s: %v", what, word, err)
+	}
+}
+
 // alive is nil when both directions carry.
 func (f flow) alive() error {
 	return errors.Join(f.near.says(f.far, "a question"), f.far.says(f.near, "an answer"))
 }
 
-// silent tells that an error is one of nothing having come, for all that was sent.
+// silent tells that an error is one of having waited for nothing.
 func silent(err error) bool { return err != nil && strings.Contains(err.Error(), "i/o timeout") }
 
 func wasReset(err error) bool { return err != nil && strings.Contains(err.Error(), "reset by peer") }
@@ -87,17 +111,17 @@ func TestThePlainHandshakeIsSwallowedAndNothingElse(t *testing.T) {
 				t.Error("TLS on 443 is swallowed")
 			}
 			f := i.connect(t, h, "4001")
-			if err := f.near.says(f.far, plainHandshake); !silent(err) {
+			if err := f.near.lost(f.far, plainHandshake); err != nil {
 				t.Errorf("the handshake of a dialler: %v", err)
 			}
-			if err := f.near.says(f.far, "more"); !silent(err) {
+			if err := f.near.lost(f.far, "more"); err != nil {
 				t.Errorf("after it: %v", err)
 			}
-			if err := f.far.says(f.near, "an answer"); !silent(err) {
+			if err := f.far.lost(f.near, "an answer"); err != nil {
 				t.Errorf("after it, from the other end: %v", err)
 			}
 			f = i.connect(t, h, "4001")
-			if err := f.far.says(f.near, plainHandshake); !silent(err) {
+			if err := f.far.lost(f.near, plainHandshake); err != nil {
 				t.Errorf("the handshake of a listener: %v", err)
 			}
 		})
@@ -116,7 +140,7 @@ func TestThePlainHandshakeIsResetAndNothingElse(t *testing.T) {
 	}
 	f := i.connect(t, h, "4001")
 	f.near.do(order{Do: "write", ID: f.near.id, Data: []byte(plainHandshake)})
-	if got := f.near.ask(order{Do: "read", ID: f.near.id, Timeout: time.Second}); !wasReset(errors.New(got.Err)) {
+	if got := f.near.ask(order{Do: "read", ID: f.near.id, Timeout: patience}); !wasReset(errors.New(got.Err)) {
 		t.Errorf("the dialler saw %q %s, want a reset", got.Data, got.Err)
 	}
 	if got := f.far.ask(order{Do: "read", ID: f.far.id, Timeout: silence}); len(got.Data) > 0 {
@@ -124,7 +148,7 @@ func TestThePlainHandshakeIsResetAndNothingElse(t *testing.T) {
 	}
 	f = i.connect(t, h, "4001")
 	f.far.do(order{Do: "write", ID: f.far.id, Data: []byte(plainHandshake)})
-	if got := f.far.ask(order{Do: "read", ID: f.far.id, Timeout: time.Second}); !wasReset(errors.New(got.Err)) {
+	if got := f.far.ask(order{Do: "read", ID: f.far.id, Timeout: patience}); !wasReset(errors.New(got.Err)) {
 		t.Errorf("a listener that spoke first saw %q %s, want a reset", got.Data, got.Err)
 	}
 }
@@ -148,7 +172,7 @@ func TestATLSHelloThatOffersLibp2pIsReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.near.do(order{Do: "write", ID: f.near.id, Data: []byte(hello)})
-	if got := f.near.ask(order{Do: "read", ID: f.near.id, Timeout: time.Second}); !wasReset(errors.New(got.Err)) {
+	if got := f.near.ask(order{Do: "read", ID: f.near.id, Timeout: patience}); !wasReset(errors.New(got.Err)) {
 		t.Errorf("libp2p's hello: the dialler saw %q %s, want a reset", got.Data, got.Err)
 	}
 	if got := f.far.ask(order{Do: "read", ID: f.far.id, Timeout: silence}); len(got.Data) > 0 {
@@ -182,10 +206,10 @@ func TestQUICIsBlockedByItsHeader(t *testing.T) {
 	i := behind(t, "quic-blocked")
 	f := i.datagrams(t, i.behind(t, "quic-blocked"), "4001")
 	const initial = "\xc3\x00\x00\x00\x01\x08\x01\x02\x03\x04\x05\x06\x07\x08\x00 and so on"
-	if err := f.near.says(f.far, initial); !silent(err) {
+	if err := f.near.lost(f.far, initial); err != nil {
 		t.Errorf("a QUIC v1 packet with a long header: %v", err)
 	}
-	if err := f.far.says(f.near, initial); !silent(err) {
+	if err := f.far.lost(f.near, initial); err != nil {
 		t.Errorf("the same from outside: %v", err)
 	}
 	for what, text := range map[string]string{
@@ -211,11 +235,7 @@ func TestPortsOfUDPAreBlockedOneByOne(t *testing.T) {
 		h := i.behind(t, profile)
 		near := h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID
 		for port, passes := range ports {
-			to := i.addr("relay1", port)
-			err := end{h, near, to}.says(end{i.relay1, i.udp[port], ""}, "to "+port)
-			if passes && err != nil || !passes && !silent(err) {
-				t.Errorf("%s: UDP to port %s passes: %t; got %v", profile, port, passes, err)
-			}
+			want(t, passes, profile+", UDP to port "+port, end{h, near, i.addr("relay1", port)}, end{i.relay1, i.udp[port], ""})
 		}
 	}
 }
@@ -242,14 +262,14 @@ func TestARefusalComesAtOnce(t *testing.T) {
 	for _, port := range []string{"80", "443"} {
 		i.wantTCP(t, h, port, true)
 	}
-	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", "4001"), Timeout: time.Second})
+	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", "4001"), Timeout: patience})
 	if !strings.Contains(a.Err, "connection refused") || a.Took > silence {
 		t.Errorf("TCP 4001: %q after %s, want a refusal at once", a.Err, a.Took)
 	}
 	// A connected UDP socket gets what ICMP said with the next call.
 	s := h.do(order{Do: "dial", Network: "udp4", Addr: i.addr("relay1", "4001")}).ID
 	h.do(order{Do: "write", ID: s, Data: []byte("hello")})
-	if a := h.ask(order{Do: "read", ID: s, Timeout: time.Second}); !strings.Contains(a.Err, "no route to host") || a.Took > silence {
+	if a := h.ask(order{Do: "read", ID: s, Timeout: patience}); !strings.Contains(a.Err, "no route to host") || a.Took > silence {
 		t.Errorf("UDP: %q after %s, want an ICMP error at once", a.Err, a.Took)
 	}
 	if a := i.relay1.ask(order{Do: "read", ID: i.udp["4001"], Timeout: silence}); a.Err == "" {
@@ -267,7 +287,7 @@ func TestLongPacketsVanishInABlackHole(t *testing.T) {
 	f := i.datagrams(t, h, "4001")
 	for from, to := range map[end]end{f.near: f.far, f.far: f.near} {
 		for range 2 { // had ICMP told of the limit, the second would come in fragments
-			if err := from.says(to, tooLong); !silent(err) {
+			if err := from.lost(to, tooLong); err != nil {
 				t.Errorf("1281 bytes from %s: %v", from.name, err)
 			}
 		}
@@ -290,8 +310,8 @@ func TestLongPacketsVanishInABlackHole(t *testing.T) {
 // segments of at most mss bytes, if that is not 0.
 func (i *internet) stream(t *testing.T, h *hand, mss, bytes int) (arrived int) {
 	t.Helper()
-	out := h.do(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", "4001"), MSS: mss, Timeout: time.Second}).ID
-	in := i.relay1.do(order{Do: "accept", ID: i.tcp["4001"], Timeout: time.Second}).ID
+	out := h.do(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", "4001"), MSS: mss, Timeout: patience}).ID
+	in := i.relay1.do(order{Do: "accept", ID: i.tcp["4001"], Timeout: patience}).ID
 	h.do(order{Do: "write", ID: out, Data: make([]byte, bytes)})
 	for arrived < bytes {
 		a := i.relay1.ask(order{Do: "read", ID: in, Timeout: 2 * silence})
@@ -317,7 +337,7 @@ func TestADeadHostSeemsToConnectThroughASYNProxy(t *testing.T) {
 	if err := i.lab.Unplug(t.Context(), "relay2"); err != nil {
 		t.Fatal(err)
 	}
-	dead := order{Do: "dial", Network: "tcp4", Addr: i.addr("relay2", "4001"), Timeout: time.Second}
+	dead := order{Do: "dial", Network: "tcp4", Addr: i.addr("relay2", "4001"), Timeout: patience}
 	if a := i.behind(t, "home").ask(dead); !silent(errors.New(a.Err)) {
 		t.Errorf("the dead host answers to others: %q", a.Err)
 	}
@@ -352,13 +372,13 @@ func TestFlowsAreForgottenWhenTheyAreIdle(t *testing.T) {
 		}
 	}
 	dead := func(f flow, idle time.Duration) {
-		if err := f.far.says(f.near, "still there?"); !silent(err) {
+		if err := f.far.lost(f.near, "still there?"); err != nil {
 			t.Errorf("%s, idle for %s, and what its peer says is not lost: %v", f.near.name, idle, err)
 		}
 	}
 	deadBothWays := func(f flow, idle time.Duration) {
 		dead(f, idle)
-		if err := f.near.says(f.far, "still there?"); !silent(err) {
+		if err := f.near.lost(f.far, "still there?"); err != nil {
 			t.Errorf("%s, idle for %s, and what it says is not lost: %v", f.near.name, idle, err)
 		}
 	}
@@ -380,16 +400,16 @@ func TestARebindChangesThePorts(t *testing.T) {
 	if err := i.lab.Rebind(t.Context(), "nat-rebind"); err != nil {
 		t.Fatal(err)
 	}
-	if err := u.far.says(u.near, "an answer"); !silent(err) {
+	if err := u.far.lost(u.near, "an answer"); err != nil {
 		t.Errorf("to the old port: %v", err)
 	}
 	u.near.do(order{Do: "write", ID: u.near.id, Addr: u.near.peer, Data: []byte("again")})
-	got := u.far.do(order{Do: "read", ID: u.far.id, Timeout: time.Second})
+	got := u.far.do(order{Do: "read", ID: u.far.id, Timeout: patience})
 	if before, after := netip.MustParseAddrPort(u.far.peer), netip.MustParseAddrPort(got.Remote); before.Addr() != after.Addr() || before.Port() == after.Port() {
 		t.Errorf("it was seen at %s, and after the reboot at %s", before, after)
 	}
 	c.near.do(order{Do: "write", ID: c.near.id, Data: []byte("still there?")})
-	if got := c.near.ask(order{Do: "read", ID: c.near.id, Timeout: time.Second}); !wasReset(errors.New(got.Err)) {
+	if got := c.near.ask(order{Do: "read", ID: c.near.id, Timeout: patience}); !wasReset(errors.New(got.Err)) {
 		t.Errorf("the peer of a TCP flow does not know the new port, and says %q %s", got.Data, got.Err)
 	}
 }
@@ -409,8 +429,8 @@ func TestMappingsAreOpenToOthers(t *testing.T) {
 			t.Fatalf("%s: %v", profile, err)
 		}
 		peer, stranger := end{i.relay1, i.udp["80"], f.far.peer}, end{i.relay2, i.udp2, f.far.peer}
-		wantLet(t, profile+", another port of a peer", peer.says(f.near, "from another port"), lets.peer)
-		wantLet(t, profile+", a stranger", stranger.says(f.near, "unsolicited"), lets.stranger)
+		want(t, lets.peer, profile+", another port of a peer", peer, f.near)
+		want(t, lets.stranger, profile+", a stranger", stranger, f.near)
 		if lets.stranger {
 			f.near.peer = i.addr("relay2", "4001")
 			if err := f.near.says(stranger, "an answer"); err != nil {
@@ -421,22 +441,15 @@ func TestMappingsAreOpenToOthers(t *testing.T) {
 		if err := i.lab.Rebind(t.Context(), i.lab.host(t, h.name).Network); err != nil {
 			t.Fatal(err)
 		}
-		wantLet(t, profile+", a peer after a reboot", peer.says(f.near, "still there?"), false)
+		want(t, false, profile+", a peer after a reboot", peer, f.near)
 	}
 	// What is stopped on its way out opens nothing.
 	h := i.behind(t, "full-cone + udp-443-blocked")
 	near := end{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":7000"}).ID, i.addr("relay1", "443")}
-	if err := near.says(end{i.relay1, i.udp["443"], ""}, "hello"); !silent(err) {
+	if err := near.lost(end{i.relay1, i.udp["443"], ""}, "hello"); err != nil {
 		t.Errorf("UDP to 443: %v", err)
 	}
-	wantLet(t, "a port that was never let out", end{i.relay2, i.udp2, i.egress(h.name, "7000")}.says(near, "unsolicited"), false)
-}
-
-func wantLet(t *testing.T, what string, err error, in bool) {
-	t.Helper()
-	if in && err != nil || !in && !silent(err) {
-		t.Errorf("%s: let in %t; got %v", what, in, err)
-	}
+	want(t, false, "to a port that was never let out", end{i.relay2, i.udp2, i.egress(h.name, "7000")}, near)
 }
 
 func TestACarrierGradeNATHasFewPorts(t *testing.T) {
@@ -447,7 +460,7 @@ func TestACarrierGradeNATHasFewPorts(t *testing.T) {
 	seen := map[uint16]bool{}
 	for port, id := range i.udp {
 		h.do(order{Do: "write", ID: s, Addr: i.addr("relay1", port), Data: []byte("hello")})
-		from := i.relay1.do(order{Do: "read", ID: id, Timeout: time.Second}).Remote
+		from := i.relay1.do(order{Do: "read", ID: id, Timeout: patience}).Remote
 		seen[netip.MustParseAddrPort(from).Port()] = true
 	}
 	for port := range seen {
@@ -474,7 +487,7 @@ func TestIPv6GoesAsFarAsTheProfileLetsIt(t *testing.T) {
 
 	if a := dial(good, relay1); a.Err != "" {
 		t.Errorf("ipv6-stateful: %s", a.Err)
-	} else if in := i.relay1.do(order{Do: "accept", ID: l, Timeout: time.Second}); netip.MustParseAddrPort(in.Remote).Addr() != i.lab.host(t, good.name).Addr6 {
+	} else if in := i.relay1.do(order{Do: "accept", ID: l, Timeout: patience}); netip.MustParseAddrPort(in.Remote).Addr() != i.lab.host(t, good.name).Addr6 {
 		t.Errorf("ipv6-stateful: it comes from %s, which is not its own address", in.Remote)
 	}
 	good.do(order{Do: "listen", Network: "tcp6", Addr: ":6001"})
@@ -490,7 +503,7 @@ func TestIPv6GoesAsFarAsTheProfileLetsIt(t *testing.T) {
 	}
 	i.wantTCP(t, bad, "4001", true)
 	router := netip.AddrPortFrom(i.lab.host(t, bad.name).Addr.Prev(), 53).String()
-	if a := bad.do(order{Do: "query", Network: "udp", Addr: router, Data: []byte("relay1." + defaultZone + " AAAA"), Timeout: time.Second}); !bytes.HasSuffix(a.Data, []byte(" "+relay1.String())) {
+	if a := bad.do(order{Do: "query", Network: "udp", Addr: router, Data: []byte("relay1." + defaultZone + " AAAA"), Timeout: patience}); !bytes.HasSuffix(a.Data, []byte(" "+relay1.String())) {
 		t.Errorf("the relay's AAAA record: %s", a.Data)
 	}
 	if a := dial(i.behind(t, "home"), relay1); !strings.Contains(a.Err, "unreachable") && !strings.Contains(a.Err, "cannot assign") {

@@ -17,9 +17,9 @@ type Status struct {
 	Observed     []Observation `json:"observed_addrs"`
 	Reachability string        `json:"reachability"` // public | private | unknown
 	NAT          NATStatus     `json:"nat"`
-	Portal       string        `json:"portal"` // how a captive portal shows itself; empty: none does
-	Way          *WayStatus    `json:"way"`    // how the oldest standing reservation was reached; null while there is none
-	Tried        []Attempt     `json:"tried"`  // the last attempt at each address of the last minutes, the latest first
+	Portal       string        `json:"portal"`        // how a captive portal shows itself; empty: none does
+	Way          *WayStatus    `json:"way,omitempty"` // how the oldest standing reservation was reached; absent while there is none
+	Tried        []Attempt     `json:"tried"`         // the last attempt at each address of the last minutes, the latest first
 	Relays       []RelayStatus `json:"relays"`
 	Peers        []PeerStatus  `json:"peers"`
 	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others
