@@ -132,8 +132,8 @@ func (l *lookup) round(ctx context.Context) (time.Duration, error) {
 	}
 	find, enter := l.due(addrs, relaying)
 	if !find && !enter {
-		left := l.host.hangUp(l.server, l.d.pace.hangUp)
-		return max(min(left, l.rest(relaying)), l.d.pace.settle), nil
+		left := l.host.hangUp(l.server, l.d.pace.hangUp, l.d.mesh)
+		return max(min(left, l.rest(addrs, relaying)), l.d.pace.settle), nil
 	}
 	if err := l.join(ctx); err != nil {
 		return l.retry(), err
@@ -222,33 +222,36 @@ func (l *lookup) stop() error {
 
 // due tells whether it is time to look for relays, and to enter ourselves.
 func (l *lookup) due(addrs []ma.Multiaddr, relaying bool) (find, enter bool) {
+	now := time.Now()
+	findAt, enterAt := l.dates(addrs)
+	return !now.Before(findAt), relaying && !now.Before(enterAt)
+}
+
+// rest is how long nothing is due.
+func (l *lookup) rest(addrs []ma.Multiaddr, relaying bool) time.Duration {
+	next, enterAt := l.dates(addrs)
+	if relaying && enterAt.Before(next) {
+		next = enterAt
+	}
+	return time.Until(next)
+}
+
+// dates are when to look for relays, and when a relay enters itself, at addrs.
+func (l *lookup) dates(addrs []ma.Multiaddr) (find, enter time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Now().Before(l.notBefore) {
-		return false, false
+	find = l.found.Add(l.often(l.d.pace.find))
+	if l.sought {
+		find = l.found.Add(l.d.pace.seek)
 	}
-	since := time.Since(l.found)
-	find = since >= l.often(l.d.pace.find) || l.sought && since >= l.d.pace.seek
-	enter = relaying && (time.Since(l.entered) >= l.often(l.d.pace.enter) || !sameAddrs(addrs, l.as))
-	return find, enter
+	enter = l.entered.Add(l.often(l.d.pace.enter))
+	if !sameAddrs(addrs, l.as) {
+		enter = l.entered.Add(l.d.pace.seek)
+	}
+	return latest(find, l.notBefore), latest(enter, l.notBefore)
 }
 
 func (l *lookup) often(d time.Duration) time.Duration { return time.Duration(float64(d) * l.luck) }
-
-// rest is how long nothing is due.
-func (l *lookup) rest(relaying bool) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	every := l.often(l.d.pace.find)
-	if l.sought {
-		every = l.d.pace.seek
-	}
-	next := l.found.Add(every)
-	if again := l.entered.Add(l.often(l.d.pace.enter)); relaying && again.Before(next) {
-		next = again
-	}
-	return time.Until(latest(next, l.notBefore))
-}
 
 // retry is how long to wait after a failure: twice as long each time.
 func (l *lookup) retry() time.Duration {
@@ -385,7 +388,7 @@ func (h *kadHost) NewStream(ctx context.Context, id peer.ID, ids ...protocol.ID)
 // hangUp closes the connections that the DHT has made and nobody else has taken
 // to, when the last has stood for so long; it tells how long that is still. A
 // server keeps them: they are how gossip gets from relay to relay.
-func (h *kadHost) hangUp(server bool, after time.Duration) time.Duration {
+func (h *kadHost) hangUp(server bool, after time.Duration, m mesh) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.dialled) == 0 {
@@ -395,10 +398,22 @@ func (h *kadHost) hangUp(server bool, after time.Duration) time.Duration {
 		return left
 	}
 	for id := range h.dialled {
-		if !server && !h.Host.ConnManager().IsProtected(id, "") {
+		if !server && !h.Host.ConnManager().IsProtected(id, "") && !h.inUse(id, m) {
 			_ = h.Network().ClosePeer(id)
 		}
 	}
 	clear(h.dialled)
 	return math.MaxInt64
+}
+
+// inUse tells whether anything but discovery is spoken with a peer.
+func (h *kadHost) inUse(id peer.ID, m mesh) bool {
+	for _, c := range h.Network().ConnsToPeer(id) {
+		for _, s := range c.GetStreams() {
+			if p := s.Protocol(); p != m.kad() && p != m.gossip {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -32,11 +32,12 @@ type Config struct {
 	// Found takes every relay that is found, with the Source; nil means nobody
 	// does. The addresses are without /p2p. It is called from one goroutine, at
 	// most 16 times in a burst and every two seconds after that, and again for a
-	// relay that has moved or is heard of after ten minutes.
+	// relay that has moved or is heard of after ten minutes. It must not call Close.
 	Found func(info peer.AddrInfo, source string)
 	// Serving tells whether this node is a relay now, and where; nil means never.
-	// Addresses that others would not take are not announced. It is called often,
-	// from several goroutines.
+	// Addresses that others would not take are not announced: names, circuits,
+	// and private ones but with PrivateAddrs. It is called often, from several
+	// goroutines; see Changed.
 	Serving func() (addrs []ma.Multiaddr, ok bool)
 	// Bootstrap names peers of the mesh, three of which are dialled when we are
 	// connected to nobody who speaks the DHT; nil means that somebody else sees to
@@ -253,6 +254,16 @@ func (d *Discovery) serving() ([]ma.Multiaddr, bool) {
 	}
 	addrs = d.rules.of(peer.AddrInfo{ID: d.cfg.Host.ID(), Addrs: addrs}).Addrs
 	return addrs, len(addrs) > 0
+}
+
+// hidden tells that we relay where nobody would look for us.
+func (d *Discovery) hidden() bool {
+	if d.cfg.Serving == nil {
+		return false
+	}
+	_, relaying := d.cfg.Serving()
+	_, seen := d.serving()
+	return relaying && !seen
 }
 
 func (d *Discovery) announced() []ma.Multiaddr {

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -180,6 +183,67 @@ func TestAClientOfTheDHTHangsUp(t *testing.T) {
 	})
 	if len(donor.Host.Network().ConnsToPeer(known.ID())) == 0 {
 		t.Error("a connection that the DHT has not made is gone, too")
+	}
+}
+
+func TestAConnectionThatIsUsedIsNotHungUp(t *testing.T) {
+	known := newRelay(t)
+	far := newRelay(t, knows(known))
+	far.Host.SetStreamHandler("/job", func(network.Stream) {})
+	eventually(t, "two relays that know each other", 5*time.Second, func() bool {
+		return known.has(far.ID())() && far.has(known.ID())()
+	})
+	donor := newNode(t)
+	connect(t, donor.Host, known.Host)
+	eventually(t, "connection by the DHT", 10*time.Second, func() bool { return direct(donor.Host, far.ID()) })
+	s, err := donor.Host.NewStream(t.Context(), far.ID(), "/job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * quickPace.hangUp)
+	if _, err := s.Write([]byte("work")); err != nil {
+		t.Errorf("the stream of a job broke: %v", err)
+	}
+}
+
+func TestACircuitCarriesTheExchangeAndNoGossip(t *testing.T) {
+	r := newHost(t)
+	if service, err := circuit.New(r, circuit.WithInfiniteLimits()); err != nil {
+		t.Fatal(err)
+	} else {
+		t.Cleanup(func() { _ = service.Close() })
+	}
+	hidden, donor, other := newNode(t), newNode(t), newRelay(t)
+	connect(t, hidden.Host, r)
+	if _, err := client.Reserve(t.Context(), hidden.Host, peer.AddrInfo{ID: r.ID(), Addrs: r.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, hidden.Host, other.Host)
+	eventually(t, "relay by gossip", 5*time.Second, hidden.hears(other.ID()))
+	way := addr(r.Addrs()[0].String() + "/p2p/" + r.ID().String() + "/p2p-circuit")
+	if err := donor.Host.Connect(t.Context(), peer.AddrInfo{ID: hidden.ID(), Addrs: []ma.Multiaddr{way}}); err != nil {
+		t.Fatal(err)
+	}
+	conn := donor.Host.Network().ConnsToPeer(hidden.ID())[0]
+	if conn.Stat().Limited || direct(donor.Host, hidden.ID()) {
+		t.Fatalf("want an unlimited circuit, have %v at %s", conn.Stat(), conn.RemoteMultiaddr())
+	}
+	hidden.serve(true)
+	time.Sleep(5 * quickPace.heartbeat)
+	if donor.table.size() > 0 {
+		t.Error("gossip came through the circuit")
+	}
+	if err := donor.Exchange(t.Context(), conn); err != nil || !donor.has(other.ID())() {
+		t.Errorf("no relay by exchange through the circuit: %v", err)
+	}
+}
+
+func TestANameAloneIsNotAnnounced(t *testing.T) {
+	d := newQuietly(t, Config{Serving: func() ([]ma.Multiaddr, bool) {
+		return []ma.Multiaddr{addr("/dns4/relay.example.org/tcp/443/tls/ws"), addr("/ip4/192.168.1.1/tcp/4001")}, true
+	}})
+	if _, ok := d.serving(); ok || !d.hidden() {
+		t.Error("a relay without a public IP address would be announced")
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -225,19 +224,7 @@ func (g *gossip) watchPeers(ctx context.Context) {
 func (g *gossip) announce(ctx context.Context) {
 	var last announcement
 	for ctx.Err() == nil {
-		now := time.Now()
-		wait := g.d.pace.announce
-		if addrs, ok := g.d.serving(); ok {
-			if wait = time.Until(last.due(addrs, g.d.pace, g.d.table.size())); wait <= 0 {
-				if err := g.publish(ctx, addrs); err != nil && ctx.Err() == nil {
-					g.log.Warn("relay not announced by gossip", "err", err)
-				}
-				last = announcement{at: now, addrs: addrs, luck: 0.8 + 0.4*rand.Float64()}
-				continue
-			}
-		} else {
-			last.addrs = nil
-		}
+		wait := g.turn(ctx, &last)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -248,12 +235,36 @@ func (g *gossip) announce(ctx context.Context) {
 	}
 }
 
+// turn says what is to be said now, and tells when it is our turn again.
+func (g *gossip) turn(ctx context.Context, last *announcement) time.Duration {
+	addrs, ok := g.d.serving()
+	if hidden := g.d.hidden(); hidden != last.hidden {
+		last.hidden = hidden
+		if hidden {
+			g.log.Warn("relay not announced: none of its addresses is one that peers of its mesh would dial")
+		}
+	}
+	if !ok {
+		last.addrs = nil
+		return g.d.pace.announce
+	}
+	if wait := time.Until(last.due(addrs, g.d.pace, g.d.table.size())); wait > 0 {
+		return wait
+	}
+	if err := g.publish(ctx, addrs); err != nil && ctx.Err() == nil {
+		g.log.Warn("relay not announced by gossip", "err", err)
+	}
+	*last = announcement{at: time.Now(), addrs: addrs, luck: luck()}
+	return time.Until(last.due(addrs, g.d.pace, g.d.table.size()))
+}
+
 // announcement is what was last said, and when.
 type announcement struct {
 	at     time.Time
 	addrs  []ma.Multiaddr
 	luck   float64 // so that relays which started together do not speak together
 	joined bool    // somebody has come since
+	hidden bool    // we relay, and may not say where
 }
 
 // due is when the next announcement is to be made, of addrs.
@@ -283,8 +294,8 @@ func (g *gossip) close() error {
 	g.news.Cancel()
 	err := g.topic.Close()
 	g.self.RemoveStreamHandler(g.d.mesh.gossip)
-	if errors.Is(err, context.Canceled) {
-		err = nil // it has ended already
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		err = nil // it has ended with its context
 	}
 	resetStreams(g.self, g.d.mesh.gossip)
 	return err

@@ -11,7 +11,7 @@ import (
 const (
 	// maxCounted bounds the peers that a quota counts apart; beyond, those that
 	// have their full burst again are forgotten, and newcomers wait for that.
-	maxCounted = 1024
+	maxCounted = 4096
 	// muteFor is how long a peer is not listened to that sent what no honest one
 	// sends. Not for ever: who shares its identity with a bug is updated one day.
 	muteFor = 10 * time.Minute

@@ -78,14 +78,15 @@ func (t *table) learn(k known) (news bool) {
 		return true
 	}
 	k.granted, k.way = later(old, k)
+	if len(k.Addrs) > 0 && k.way != nil && !ma.Contains(k.Addrs, k.way) {
+		k.Addrs = slices.Insert(slices.Clone(k.Addrs), 0, k.way) // the relay may not know of it
+	}
 	switch {
-	case old.record != nil && (k.record == nil || k.seq < old.seq) || len(k.Addrs) == 0:
-		// Nothing is learned of where it is, only that it was heard of. Hearsay
-		// does not replace the relay's own word, nor an old record a newer one.
-		moved := old
-		moved.granted, moved.way = k.granted, k.way
-		moved.heard = latest(old.heard, k.heard)
-		t.relays[k.ID] = moved
+	case len(k.Addrs) == 0, !k.outdoes(old):
+		// Nothing is learned of where it is, only that it was heard of.
+		old.granted, old.way = k.granted, k.way
+		old.heard = latest(old.heard, k.heard)
+		t.relays[k.ID] = old
 		return false
 	case !sameAddrs(old.Addrs, k.Addrs):
 		delete(t.relays, k.ID) // it counts where it goes to, not where it was
@@ -98,6 +99,15 @@ func (t *table) learn(k known) (news bool) {
 	}
 	t.relays[k.ID] = k
 	return false
+}
+
+// outdoes tells whether what k says replaces old. Hearsay does not replace the
+// relay's own word nor our experience, nor an old record a newer one.
+func (k known) outdoes(old known) bool {
+	if k.record == nil {
+		return old.record == nil && old.granted.IsZero()
+	}
+	return k.seq >= old.seq
 }
 
 func latest(a, b time.Time) time.Time {

@@ -95,6 +95,28 @@ func TestHearsayDoesNotReplaceARelaysOwnWord(t *testing.T) {
 	}
 }
 
+func TestHearsayDoesNotMoveARelayThatGaveAReservation(t *testing.T) {
+	tab := newTable()
+	ours := heardOf(1, "")
+	ours.granted, ours.way = ours.heard, addr("/ip4/192.168.1.1/tcp/443/tls/ws")
+	ours.Addrs = []ma.Multiaddr{ours.way}
+	tab.granted(ours)
+	lie := heardOf(2, "b")
+	lie.ID = ours.ID
+	if tab.learn(lie) {
+		t.Error("hearsay of it is news")
+	}
+	own := lie
+	own.record, own.seq = []byte("signed"), 1
+	if !tab.learn(own) {
+		t.Error("its own word is no news")
+	}
+	got, _ := tab.get(ours.ID)
+	if want := []ma.Multiaddr{ours.way, own.Addrs[0]}; !sameAddrs(got.Addrs, want) || !got.granted.Equal(ours.granted) {
+		t.Errorf("kept at %s, want %s", got.Addrs, want)
+	}
+}
+
 func TestOldRelaysAreForgotten(t *testing.T) {
 	tab := newTable()
 	ours := heardOf(0, "")
@@ -232,5 +254,42 @@ func TestWhatIsHandedOnIsNotRepeatedAtOnce(t *testing.T) {
 	}
 	if len(r.waiting) > maxKnown {
 		t.Errorf("%d relays wait", len(r.waiting))
+	}
+}
+
+func TestAServerOfTheDHTKeepsTheRelaysOfItsMeshAndNothingElse(t *testing.T) {
+	relaying := true
+	p := providers{key: []byte("relays"), self: "we", known: newTable(), us: func() (peer.AddrInfo, bool) {
+		return peer.AddrInfo{ID: "we", Addrs: []ma.Multiaddr{addr("/ip4/9.9.9.9/tcp/1")}}, relaying
+	}}
+	add := func(key string, info peer.AddrInfo) {
+		if err := p.AddProvider(t.Context(), []byte(key), info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := func(key string) int {
+		got, err := p.GetProviders(t.Context(), []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got)
+	}
+	add("films", heardOf(1, "").AddrInfo)
+	add("relays", peer.AddrInfo{ID: "nowhere"})
+	add("relays", peer.AddrInfo{ID: "inside", Addrs: []ma.Multiaddr{addr("/ip4/10.0.0.1/tcp/1")}})
+	if a, b := named("films"), named("relays"); a != 0 || b != 1 {
+		t.Errorf("%d films and %d relays are named, want none, and us", a, b)
+	}
+	relaying = false
+	add("relays", heardOf(2, "").AddrInfo)
+	p.known.learn(heardOf(3, "long ago"))
+	if n := named("relays"); n != 1 {
+		t.Errorf("%d relays are named, want the one that is not out of date", n)
+	}
+	for i := range 3 * maxKnown {
+		add("relays", heardOf(i, "").AddrInfo)
+	}
+	if n := named("relays"); n != provideSample || p.known.size() > maxKnown {
+		t.Errorf("%d of %d relays are named, want %d of at most %d", n, p.known.size(), provideSample, maxKnown)
 	}
 }
