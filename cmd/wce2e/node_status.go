@@ -77,7 +77,7 @@ func printStatus(w io.Writer, s wire.Status, now time.Time) error {
 	}
 	rows("circuit", s.CircuitAddrs)
 	if r := s.Serving; r != nil {
-		row("relaying", "for %s, since %s", age(now, r.Since), r.Why)
+		row("relaying", "for %s: %s", age(now, r.Since), r.Why)
 		row("", "%d of %d reservations, %d circuits open, %d in all, %d bytes",
 			r.Reservations, r.Limits.Reservations, r.CircuitsOpen, r.Circuits, r.Bytes)
 		row("", "at most %d reservations from one address, %d circuits for each peer",
