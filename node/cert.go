@@ -46,11 +46,11 @@ func obtainCertificate(ctx context.Context, certs certificates) {
 // serverTLS is the configuration of a TLS listener. It speaks what browsers
 // speak; an authority's challenge (RFC 8737) comes as a protocol of its own.
 func serverTLS(certs certificates) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: certs.Get,
-		NextProtos:     []string{"h2", "http/1.1", acme.ALPNProto},
+	protocols := []string{"h2", "http/1.1"}
+	if _, challenged := certs.(*acmeCertificates); challenged {
+		protocols = append(protocols, acme.ALPNProto)
 	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.Get, NextProtos: protocols}
 }
 
 // leafHash is how a certificate is told apart from others.

@@ -4,13 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +29,8 @@ import (
 const fleet = 1000
 
 // relayProcessDir, in the environment, makes the test binary a relay that lives
-// there: what a relay takes can only be measured in a process of its own.
+// there, until its stdin ends: what a relay takes can only be measured in a
+// process of its own.
 const relayProcessDir = "NODE_TEST_RELAY_PROCESS_DIR"
 
 func TestMain(m *testing.M) {
@@ -38,8 +38,11 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
 	err := Run(ctx, Config{
 		Dir: dir, Relay: true, Metrics: "127.0.0.1:" + os.Getenv(relayProcessDir+"_METRICS"),
 		Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/tls/ws"},
@@ -68,12 +71,15 @@ func startRelayProcess(t testing.TB) *relayProcess {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), relayProcessDir+"="+dir, fmt.Sprintf("%s_METRICS=%d", relayProcessDir, port))
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
+		stdin.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the relay: %v", err)
 		}
@@ -103,13 +109,13 @@ func (p *relayProcess) at(transport string) peer.AddrInfo {
 }
 
 // cost is what the relay takes now.
-type cost struct{ rss, heap, goroutines, reservations float64 }
+type cost struct{ rss, heap, goroutines, reservations, cpu float64 }
 
 func (p *relayProcess) cost() cost {
 	m := scrape(p.t, p.metrics)
 	return cost{
 		m["process_resident_memory_bytes"], m["go_memstats_heap_inuse_bytes"] + m["go_memstats_stack_inuse_bytes"],
-		m["go_goroutines"], m["wce2e_relay_reservations"],
+		m["go_goroutines"], m["wce2e_relay_reservations"], m["process_cpu_seconds_total"],
 	}
 }
 
@@ -190,11 +196,12 @@ func jobThrough(t testing.TB, p *relayProcess, transport string) (cold, warm tim
 type fleetResult struct {
 	all, median, p95 time.Duration
 	cold, warm       time.Duration // of a job through it
+	idle             float64       // CPU seconds a second while nobody does anything
 	empty            cost          // of the relay without them
 	each             cost
 }
 
-func measureFleet(t testing.TB, transport string) fleetResult {
+func measureFleet(t testing.TB, transport string, idle time.Duration) fleetResult {
 	t.Helper()
 	p := startRelayProcess(t)
 	r := fleetResult{empty: p.cost()}
@@ -206,7 +213,12 @@ func measureFleet(t testing.TB, transport string) fleetResult {
 	}
 	r.each = cost{
 		(full.rss - r.empty.rss) / fleet, (full.heap - r.empty.heap) / fleet,
-		(full.goroutines - r.empty.goroutines) / fleet, full.reservations / fleet,
+		(full.goroutines - r.empty.goroutines) / fleet, full.reservations / fleet, (full.cpu - r.empty.cpu) / fleet,
+	}
+	if idle > 0 {
+		before := p.cost().cpu
+		time.Sleep(idle)
+		r.idle = (p.cost().cpu - before) / idle.Seconds()
 	}
 	r.cold, r.warm = jobThrough(t, p, transport)
 	return r
@@ -220,7 +232,7 @@ func TestAThousandDonorsBehindOneAddressFit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short: a thousand hosts take a while")
 	}
-	r := measureFleet(t, "wss")
+	r := measureFleet(t, "wss", 0)
 	t.Logf("%+v", r)
 	if r.each.heap > maxReservationMemory {
 		t.Errorf("a reservation costs %.0f bytes", r.each.heap)
@@ -230,13 +242,16 @@ func TestAThousandDonorsBehindOneAddressFit(t *testing.T) {
 	}
 }
 
+// idle is how long the fleet is left alone for its idle cost.
+const idle = 20 * time.Second
+
 // BenchmarkRelay prints what a thousand reservations from one address cost a
 // relay in a process of its own, on loopback. One run of each says enough.
 func BenchmarkRelay(b *testing.B) {
 	for _, transport := range []string{"wss", "tcp", "quic-v1"} {
 		b.Run(transport, func(b *testing.B) {
 			for b.Loop() {
-				r := measureFleet(b, transport)
+				r := measureFleet(b, transport, idle)
 				b.ReportMetric(r.each.rss/1024, "KiB-resident/reservation")
 				b.ReportMetric(r.each.heap/1024, "KiB-heap/reservation")
 				b.ReportMetric(r.each.goroutines, "goroutines/reservation")
@@ -246,6 +261,8 @@ func BenchmarkRelay(b *testing.B) {
 				b.ReportMetric(millis(r.p95), "ms-reservation-p95")
 				b.ReportMetric(millis(r.cold), "ms-job-cold")
 				b.ReportMetric(millis(r.warm), "ms-job-warm")
+				b.ReportMetric(1000*r.each.cpu, "ms-CPU/reservation")
+				b.ReportMetric(100*r.idle, "%-CPU-idle")
 				b.ReportMetric(0, "ns/op") // says nothing here
 			}
 		})

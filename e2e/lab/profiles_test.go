@@ -14,9 +14,6 @@ import (
 // round trips.
 const silence = 200 * time.Millisecond
 
-// patience is how long something may take to arrive on a busy machine.
-const patience = 2 * time.Second
-
 // behind is a lab with two public hosts and a network of each profile, with a
 // host in it that has the profile's name.
 func behind(t *testing.T, profiles ...string) *internet {
