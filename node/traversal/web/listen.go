@@ -196,7 +196,7 @@ func (p *port) detach(tunnelled bool) {
 	}
 	p.t.mu.Unlock()
 	if tunnelled {
-		_ = p.tunnels.Close() // never fails
+		p.tunnels.EndAll()
 	}
 	if last {
 		p.close()

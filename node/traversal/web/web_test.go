@@ -65,6 +65,14 @@ func newHost(t testing.TB, with libp2p.Option, listen ...string) host.Host {
 		_, _ = io.Copy(s, s)
 		_ = s.Close()
 	})
+	h.SetStreamHandler("/sink", func(s network.Stream) {
+		_, _ = io.Copy(io.Discard, s)
+		_ = s.Close()
+	})
+	h.SetStreamHandler("/source", func(s network.Stream) {
+		_, _ = io.CopyN(s, zeros{}, bulk)
+		_ = s.Close()
+	})
 	return h
 }
 

@@ -26,18 +26,23 @@ type Client struct {
 }
 
 // Over makes the HTTP client of one tunnel out of a way to connect to its server:
-// with TLS, if any, and ALPN done. With HTTP/2 one connection carries all of it.
+// with TLS, if any, and ALPN done. With HTTP/2 one connection carries all of it. An
+// error of dial that is ErrGiveUp ends the tunnel; others are tried again.
 func Over(dial func(context.Context) (net.Conn, error)) *http.Transport {
 	connect := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 	return &http.Transport{
-		DialContext:        connect,
-		DialTLSContext:     connect,
-		ForceAttemptHTTP2:  true, // which a way to connect of one's own rules out otherwise
-		MaxConnsPerHost:    maxConns,
-		IdleConnTimeout:    idleConnFor,
-		DisableCompression: true,
+		DialContext:         connect,
+		DialTLSContext:      connect,
+		ForceAttemptHTTP2:   true, // which a way to connect of one's own rules out otherwise
+		MaxConnsPerHost:     maxConns,
+		MaxIdleConnsPerHost: maxConns, // not two: each further one would be made anew for each up
+		IdleConnTimeout:     idleConnFor,
+		DisableCompression:  true,
 	}
 }
+
+// ErrGiveUp is wrapped by errors that trying again would not mend.
+var ErrGiveUp = errors.New("giving up")
 
 // StatusError is an answer that the protocol does not have. With status 200 it is
 // somebody's page.
@@ -93,11 +98,12 @@ func (cl *Client) Dial(ctx context.Context) (*Conn, error) {
 	return c.Conn, nil
 }
 
-// hangUp closes connections that no request uses. Those in use are closed with
-// their requests, whose context is over.
+// hangUp closes the connections. Those in use become idle when their requests have
+// noticed that the session is over.
 func (c *client) hangUp() {
 	if t, ok := c.roundTripper().(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
+		time.AfterFunc(hangUpAgain, t.CloseIdleConnections)
 	}
 }
 
@@ -117,11 +123,12 @@ func (c *client) do(ctx context.Context, method, what string, pos position, body
 		return nil, fmt.Errorf("tunnel: %s: %w", what, err)
 	}
 	req.ContentLength = int64(len(body))
-	req.Header.Set("Cache-Control", "no-store")
 	if c.UserAgent != "" {
 		req.Header.Set("User-Agent", c.UserAgent)
 	}
-	if method == http.MethodPost {
+	if method == http.MethodGet {
+		req.Header.Set("Cache-Control", "no-store")
+	} else {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	resp, err := c.roundTripper().RoundTrip(req)

@@ -65,6 +65,8 @@ const (
 	// idleConnFor is how long an unused connection is kept: less than the 20 s
 	// after which the strictest gateways forget it without a word.
 	idleConnFor = 15 * time.Second
+	// hangUpAgain is when requests that were ended have noticed it.
+	hangUpAgain = 100 * time.Millisecond
 	// closeFor is how long an end that was closed goes on delivering.
 	closeFor = 5 * time.Second
 )

@@ -84,12 +84,15 @@ func (r receipt) encode() []byte {
 }
 
 func readReceipt(from io.Reader) (receipt, error) {
-	var b [receiptSize]byte
-	if _, err := io.ReadFull(from, b[:]); err != nil {
+	b, err := io.ReadAll(io.LimitReader(from, int64(receiptSize)))
+	if err != nil {
 		return receipt{}, fmt.Errorf("read receipt: %w", err)
 	}
+	if len(b) < receiptSize || string(b[:len(magic)]) != magic {
+		return receipt{}, errNoTunnel
+	}
 	state, ack := b[len(magic)], binary.BigEndian.Uint64(b[len(magic)+1:])
-	if string(b[:len(magic)]) != magic || state > 1 || ack > maxOffset {
+	if state > 1 || ack > maxOffset {
 		return receipt{}, errNoTunnel
 	}
 	return receipt{closed: state == 1, ack: ack}, nil

@@ -23,8 +23,7 @@ func (r *retry) moved() { r.since, r.pause = time.Time{}, 0 }
 // is final, or the failures have gone on for too long. A nil err is an answer
 // that brought nothing.
 func (r *retry) next(err error) bool {
-	var status *StatusError
-	if errors.As(err, &status) && !status.again() || errors.Is(err, errNoTunnel) || errors.Is(err, errOffset) {
+	if final(err) {
 		return false
 	}
 	now := time.Now()
@@ -41,4 +40,10 @@ func (r *retry) next(err error) bool {
 		return false
 	}
 	return true
+}
+
+func final(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && !status.again() ||
+		errors.Is(err, ErrGiveUp) || errors.Is(err, errNoTunnel) || errors.Is(err, errOffset)
 }

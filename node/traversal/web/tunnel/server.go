@@ -20,9 +20,8 @@ type Server struct {
 
 	memory memory
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex // guards sessions
 	sessions map[string]*session
-	closed   bool
 }
 
 // session is a connection and the requests that carry it.
@@ -37,8 +36,8 @@ type session struct {
 }
 
 var (
-	errIdle       = fmt.Errorf("tunnel: no request for %s", idleFor)
-	errServerDone = errors.New("tunnel: the server has stopped")
+	errIdle    = fmt.Errorf("tunnel: no request for %s", idleFor)
+	errRefused = errors.New("tunnel: refused")
 )
 
 // ServeHTTP implements http.Handler.
@@ -79,7 +78,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, id string) {
 		}
 		c.local, c.remote = local, Addr(r.RemoteAddr)
 		if !s.Accept(c.Conn, r) {
-			c.fail(errServerDone)
+			c.fail(errRefused)
 			http.Error(w, "too many connections", http.StatusServiceUnavailable)
 			return
 		}
@@ -94,10 +93,7 @@ func (s *Server) begin(id string) (c *session, isNew bool, err error) {
 	if c, ok := s.sessions[id]; ok {
 		return c, false, nil
 	}
-	switch {
-	case s.closed:
-		return nil, false, errServerDone
-	case len(s.sessions) >= maxSessions:
+	if len(s.sessions) >= maxSessions {
 		return nil, false, errors.New("tunnel: too many sessions")
 	}
 	c = &session{Conn: newConn(nil, nil, &s.memory)}
@@ -133,16 +129,13 @@ func (s *Server) with(w http.ResponseWriter, id string, do func(*session)) {
 	do(c)
 }
 
-// Close ends all sessions, what was written into them being delivered as far as
-// their requests are there, and lets no new ones begin.
-func (s *Server) Close() error {
+// EndAll closes all connections that there are.
+func (s *Server) EndAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
 	for _, c := range s.sessions {
 		_ = c.Close() // never fails
 	}
-	return nil
 }
 
 func (c *session) enter() {
@@ -193,8 +186,6 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 	ctl := http.NewResponseController(w)
 	_ = ctl.SetReadDeadline(time.Now().Add(bodyFor))
 	defer func() { _ = ctl.SetReadDeadline(time.Time{}) }()
-	ctx, cancel := c.within(r, turnFor)
-	defer cancel()
 	buf := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(buf)
 	for end := pos.off + maxBody; ; {
@@ -202,7 +193,7 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 		if pos.off+uint64(n) > end {
 			return errTooLarge
 		}
-		if _, err := c.in.put(ctx, pos.off, buf[:n]); err != nil {
+		if err := c.put(r, pos.off, buf[:n]); err != nil {
 			return err
 		}
 		pos.off += uint64(n)
@@ -216,6 +207,14 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 			return errBody
 		}
 	}
+}
+
+// put waits for the turn of p, and for room.
+func (c *session) put(r *http.Request, off uint64, p []byte) error {
+	ctx, cancel := c.within(r, turnFor)
+	defer cancel()
+	_, err := c.in.put(ctx, off, p)
+	return err
 }
 
 // receipt tells the client how far its bytes have come.
