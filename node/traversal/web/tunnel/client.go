@@ -165,19 +165,17 @@ func (c *client) post(ctx context.Context, what string, pos position, body []byt
 // under way, what is written meanwhile gathers for the next.
 func (c *client) send() {
 	slots := make(chan struct{}, maxUps)
-	buf := make([]byte, maxBody)
 	for off := uint64(0); ; {
 		select {
 		case slots <- struct{}{}:
 		case <-c.ctx.Done():
 			return
 		}
-		n, err := c.out.get(c.ctx, off, buf)
+		body, err := c.next(off)
 		fin := errors.Is(err, io.EOF)
 		if err != nil && !fin {
 			return // closed by the other end, or broken
 		}
-		body := append([]byte(nil), buf[:n]...)
 		go func(off uint64) {
 			defer func() { <-slots }()
 			c.up(position{off: off, fin: fin}, body)
@@ -185,8 +183,19 @@ func (c *client) send() {
 		if fin {
 			return
 		}
-		off += uint64(n)
+		off += uint64(len(body))
 	}
+}
+
+// next waits for the bytes from off on, and returns as many as fit into an up.
+func (c *client) next(off uint64) ([]byte, error) {
+	n, err := c.out.await(c.ctx, off)
+	if err != nil {
+		return nil, err
+	}
+	body := make([]byte, min(n, maxBody))
+	n, err = c.out.get(off, body)
+	return body[:n], err
 }
 
 // up sees to it that the server gets body, however often it takes.

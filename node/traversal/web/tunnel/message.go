@@ -107,9 +107,11 @@ const (
 
 const frameHeader = 1 + 4
 
-func putFrameHeader(b []byte, kind byte, size int) {
+// putFrameHeader returns frameHeader.
+func putFrameHeader(b []byte, kind byte, size int) int {
 	b[0] = kind
 	binary.BigEndian.PutUint32(b[1:], uint32(size))
+	return frameHeader
 }
 
 // frameReader reads the answer to a down. It is the only place where a client

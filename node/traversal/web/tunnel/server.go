@@ -279,13 +279,14 @@ func (c *session) stream(ctx context.Context, w http.ResponseWriter, off uint64)
 	if !out.send([]byte(magic)) {
 		return
 	}
-	buf := make([]byte, 2*chunkSize)
-	for {
-		n, err := c.frame(ctx, off, buf)
-		if !out.send(buf[:n]) || err != nil {
-			return
-		}
-		off += uint64(n - frameHeader)
+	for more := true; more; {
+		_, err := c.out.await(ctx, off)
+		f := frames.Get().(*frame)
+		var size int
+		size, more = c.frame(f[:], off, err)
+		more = out.send(f[:size]) && more
+		frames.Put(f)
+		off += uint64(size - frameHeader)
 	}
 }
 
@@ -293,31 +294,38 @@ func (c *session) stream(ctx context.Context, w http.ResponseWriter, off uint64)
 func (c *session) poll(ctx context.Context, w http.ResponseWriter, off uint64) {
 	ctx, cancel := context.WithTimeout(ctx, pollFor)
 	defer cancel()
-	buf := make([]byte, len(magic)+frameHeader+maxFrame+frameHeader)
-	size := copy(buf, magic)
-	n, err := c.frame(ctx, off, buf[size:size+frameHeader+maxFrame])
-	size += n
-	if err == nil {
-		putFrameHeader(buf[size:], kindOver, 0)
-		size += frameHeader
+	n, err := c.out.await(ctx, off)
+	n = min(n, maxFrame)
+	buf := make([]byte, len(magic)+frameHeader+n+frameHeader)
+	at := copy(buf, magic)
+	size, more := c.frame(buf[at:at+frameHeader+n], off, err)
+	at += size
+	if more {
+		at += putFrameHeader(buf[at:], kindOver, 0)
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(size))
-	_, _ = w.Write(buf[:size]) // a client that did not get it asks again
+	w.Header().Set("Content-Length", fmt.Sprint(at))
+	_, _ = w.Write(buf[:at]) // a client that did not get it asks again
 }
 
-// frame puts the next frame into buf. An error comes with the last one.
-func (c *session) frame(ctx context.Context, off uint64, buf []byte) (int, error) {
-	n, err := c.out.get(ctx, off, buf[frameHeader:])
+// frame is the largest in a stream: a few of TLS's records.
+type frame [frameHeader + 2*chunkSize]byte
+
+var frames = sync.Pool{New: func() any { return new(frame) }}
+
+// frame writes the next frame into buf, after err came of awaiting its bytes.
+// It returns false with the last one of an answer.
+func (c *session) frame(buf []byte, off uint64, err error) (size int, more bool) {
+	n := 0
+	if err == nil {
+		n, err = c.out.get(off, buf[frameHeader:])
+	}
 	switch {
 	case err == nil:
-		putFrameHeader(buf, kindData, n)
-		return frameHeader + n, nil
+		return putFrameHeader(buf, kindData, n) + n, true
 	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed), c.ctx.Err() != nil:
-		putFrameHeader(buf, kindFin, 0)
-		return frameHeader, errFin
+		return putFrameHeader(buf, kindFin, 0), false
 	}
-	putFrameHeader(buf, kindOver, 0)
-	return frameHeader, errOver
+	return putFrameHeader(buf, kindOver, 0), false
 }
 
 // flusher sends an answer piece by piece.
