@@ -112,7 +112,9 @@ func (s *Server) forget(id string, c *session) {
 	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, id)
+	if s.sessions[id] == c { // and no other of that name
+		delete(s.sessions, id)
+	}
 }
 
 // with does something with a session that is there.
@@ -304,7 +306,9 @@ func (c *session) poll(ctx context.Context, w http.ResponseWriter, off uint64) {
 		at += putFrameHeader(buf[at:], kindOver, 0)
 	}
 	w.Header().Set("Content-Length", fmt.Sprint(at))
-	_, _ = w.Write(buf[:at]) // a client that did not get it asks again
+	out := flusher{w: w, ctl: http.NewResponseController(w)}
+	defer out.rest()
+	out.send(buf[:at]) // a client that did not get it asks again
 }
 
 // frame is the largest in a stream: a few of TLS's records.
