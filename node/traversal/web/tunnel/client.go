@@ -15,9 +15,8 @@ import (
 
 // Client makes tunnels to one server.
 type Client struct {
-	// HTTP makes the requests. Its connections are the tunnel's own: they are
-	// closed, as far as they are idle, when the tunnel ends. Nil:
-	// http.DefaultTransport.
+	// HTTP makes the requests. Its connections are the tunnel's own: they are closed
+	// when the tunnel ends. Nil: http.DefaultTransport, whose are left alone.
 	HTTP http.RoundTripper
 	// URL is the server's, "https://relay.example", without a path.
 	URL string
@@ -101,7 +100,7 @@ func (cl *Client) Dial(ctx context.Context) (*Conn, error) {
 // hangUp closes the connections. Those in use become idle when their requests have
 // noticed that the session is over.
 func (c *client) hangUp() {
-	if t, ok := c.roundTripper().(interface{ CloseIdleConnections() }); ok {
+	if t, ok := c.HTTP.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 		time.AfterFunc(hangUpAgain, t.CloseIdleConnections)
 	}
@@ -251,7 +250,9 @@ func (c *client) acknowledged(off uint64) {
 // acknowledge tells the server how much arrived, when it has not been told of a
 // quarter of the window: then it still has something to send meanwhile.
 func (c *client) acknowledge() {
-	if c.closed.Load() || c.ctx.Err() != nil || c.in.reached()-c.acked.Load() < windowSize/4 || c.acking.Swap(true) {
+	acked := c.acked.Load() // before reached, which is never behind
+	due := c.in.reached()-acked >= windowSize/4
+	if !due || c.closed.Load() || c.ctx.Err() != nil || c.acking.Swap(true) {
 		return
 	}
 	go func() {
@@ -277,9 +278,11 @@ func (c *client) receive() {
 		case errors.Is(err, errHeldBack) && !poll:
 			poll = true
 			continue
-		case errors.Is(err, errOver), c.in.reached() > before: // or it was cut
+		case c.in.reached() > before: // and then it was over, or was cut
 			try.moved()
 			continue
+		case errors.Is(err, errOver):
+			err = nil
 		}
 		if !try.next(err) {
 			c.broken(err)

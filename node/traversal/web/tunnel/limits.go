@@ -56,6 +56,8 @@ const (
 	retryFor = 10 * time.Second
 	// retryFirst and retryMost are the pauses before the second and all later tries.
 	retryFirst, retryMost = 50 * time.Millisecond, time.Second
+	// apart are tries that are not in a row: the pause between them begins anew.
+	apart = 3 * retryMost
 	// upFor bounds one up: its way up, its wait, and its answer.
 	upFor = bodyFor + turnFor + 10*time.Second
 	// firstByteFor is how long a streamed answer may hold back its first bytes,

@@ -10,6 +10,7 @@ import (
 type retry struct {
 	ctx   context.Context
 	since time.Time // of the first failure in a row
+	last  time.Time // time of asking
 	pause time.Duration
 }
 
@@ -33,6 +34,10 @@ func (r *retry) next(err error) bool {
 	if err != nil && now.Sub(r.since) > retryFor {
 		return false
 	}
+	if now.Sub(r.last) > apart {
+		r.pause = 0
+	}
+	r.last = now
 	r.pause = min(max(2*r.pause, retryFirst), retryMost)
 	select {
 	case <-time.After(r.pause):
