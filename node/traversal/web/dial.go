@@ -117,7 +117,7 @@ func over(ctx context.Context, err error) error {
 
 // webSocket upgrades the connection c.
 func (t *Transport) webSocket(ctx context.Context, to target, c net.Conn, _ *Outer) (net.Conn, error) {
-	// The library looks at the deadline of the context, not at its end.
+	// The library would look at the context's deadline, and not at its end.
 	stop := context.AfterFunc(ctx, func() { _ = rawConn(c).Close() })
 	connected := func(context.Context, string, string) (net.Conn, error) { return c, nil }
 	d := websocket.Dialer{
@@ -127,7 +127,7 @@ func (t *Transport) webSocket(ctx context.Context, to target, c net.Conn, _ *Out
 		WriteBufferSize:   wsWriteBuffer,
 		WriteBufferPool:   t.buffers,
 	}
-	ws, answer, err := d.DialContext(ctx, to.url("ws", "wss")+"/", http.Header{"User-Agent": {t.cfg.UserAgent}})
+	ws, answer, err := d.DialContext(context.WithoutCancel(ctx), to.url("ws", "wss")+"/", http.Header{"User-Agent": {t.cfg.UserAgent}})
 	if !stop() { // c is closed, or about to be
 		return nil, context.Cause(ctx)
 	}
@@ -158,7 +158,7 @@ func (t *Transport) tunnel(ctx context.Context, to target, c net.Conn, outer *Ou
 }
 
 // errOther is somebody else answering for the server than at first.
-var errOther = errors.New("another certificate than on the tunnel's first connection")
+var errOther = fmt.Errorf("another certificate than on the tunnel's first connection: %w", tunnel.ErrGiveUp)
 
 // another is a further connection of a tunnel: to the same server, seen in the
 // same way, so that what the node was told of the first is true of all.

@@ -196,7 +196,7 @@ func (p *port) detach(tunnelled bool) {
 	}
 	p.t.mu.Unlock()
 	if tunnelled {
-		_ = p.tunnels.Close() // never fails
+		p.tunnels.EndAll()
 	}
 	if last {
 		p.close()
@@ -295,9 +295,10 @@ type accepted struct {
 	manet.Conn
 	port *port
 
-	mu    sync.Mutex // guards the fields below
-	scope network.ConnManagementScope
-	web   bool
+	mu     sync.Mutex // guards the fields below
+	scope  network.ConnManagementScope
+	web    bool
+	closed bool
 }
 
 type acceptedKey struct{}
@@ -317,7 +318,7 @@ func acceptedOf(ctx context.Context) *accepted { return ctx.Value(acceptedKey{})
 func (c *accepted) becomeWeb() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.web {
+	if c.web || c.closed {
 		return true
 	}
 	if c.port.web.Add(1) > maxWeb {
@@ -352,6 +353,7 @@ func (c *accepted) done() {
 func (c *accepted) Close() error {
 	c.mu.Lock()
 	c.done()
+	c.closed = true
 	if c.web {
 		c.web = false
 		c.port.web.Add(-1)

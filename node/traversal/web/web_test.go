@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,14 @@ func newHost(t testing.TB, with libp2p.Option, listen ...string) host.Host {
 	t.Cleanup(func() { _ = h.Close() })
 	h.SetStreamHandler("/echo", func(s network.Stream) {
 		_, _ = io.Copy(s, s)
+		_ = s.Close()
+	})
+	h.SetStreamHandler("/sink", func(s network.Stream) {
+		_, _ = io.Copy(io.Discard, s)
+		_ = s.Close()
+	})
+	h.SetStreamHandler("/source", func(s network.Stream) {
+		_, _ = io.CopyN(s, zeros{}, bulk)
 		_ = s.Close()
 	})
 	return h
@@ -252,27 +261,49 @@ func TestAPortIsFreeAfterItsLastListenerIsClosed(t *testing.T) {
 	t.Parallel()
 	relay := newNode(t, Config{}, "/ip4/127.0.0.1/tcp/0/tls/ws", "/ip4/127.0.0.1/tcp/0/tls/http")
 	at := relay.Network().ListenAddresses()
+	ws := at[slices.IndexFunc(at, func(a ma.Multiaddr) bool { return !must(parse(a)).tunnel })]
 	donor := newNode(t, Config{})
-	dial(t, donor, relay.ID(), at[0])
-	if l, err := relay.web.Listen(at[0]); err == nil {
+	dial(t, donor, relay.ID(), ws)
+	if l, err := relay.web.Listen(ws); err == nil {
 		_ = l.Close()
 		t.Error("two listeners at one address")
 	}
 	for _, a := range at {
 		relay.Network().(*swarm.Swarm).ListenClose(a)
 	}
-	if at[0].Equal(at[1]) || len(relay.web.ports) != 0 {
-		t.Errorf("still there: %v", relay.web.ports)
+	if len(at) != 2 || len(relay.web.ports) != 0 {
+		t.Errorf("listened at %v, still there: %v", at, relay.web.ports)
 	}
-	hostport := must(parse(at[0])).hostport()
-	if c, err := net.Dial("tcp", hostport); err == nil {
+	if c, err := net.Dial("tcp", must(parse(ws)).hostport()); err == nil {
 		_ = c.Close()
 		t.Error("somebody still listens")
 	}
 	echo(t, donor, relay.ID(), 1000) // on the connection that was there
-	if err := relay.Network().Listen(at[1]); err != nil {
+	if err := relay.Network().Listen(ws); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestATunnelEndsWithItsListenerAndTheOtherWayStays(t *testing.T) {
+	t.Parallel()
+	relay := newNode(t, Config{}, "/ip4/127.0.0.1/tcp/0/tls/ws", "/ip4/127.0.0.1/tcp/0/tls/http")
+	at := relay.Network().ListenAddresses()
+	slices.SortFunc(at, func(a, b ma.Multiaddr) int { return strings.Compare(a.String(), b.String()) })
+	tunnelled, ws := at[0], at[1]
+	donor, other := newNode(t, Config{}), newNode(t, Config{})
+	c := dial(t, donor, relay.ID(), tunnelled)
+	dial(t, other, relay.ID(), ws)
+	relay.Network().(*swarm.Swarm).ListenClose(tunnelled)
+	for begin := time.Now(); !c.IsClosed(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > time.Second {
+			t.Fatal("the tunnel is still there")
+		}
+	}
+	echo(t, other, relay.ID(), 1000)
+	if err := relay.Network().Listen(tunnelled); err != nil {
+		t.Fatal(err)
+	}
+	dial(t, newNode(t, Config{}), relay.ID(), tunnelled)
 }
 
 func must[T any](v T, err error) T {

@@ -15,9 +15,8 @@ import (
 
 // Client makes tunnels to one server.
 type Client struct {
-	// HTTP makes the requests. Its connections are the tunnel's own: they are
-	// closed, as far as they are idle, when the tunnel ends. Nil:
-	// http.DefaultTransport.
+	// HTTP makes the requests. Its connections are the tunnel's own: they are closed
+	// when the tunnel ends. Nil: http.DefaultTransport, whose are left alone.
 	HTTP http.RoundTripper
 	// URL is the server's, "https://relay.example", without a path.
 	URL string
@@ -26,18 +25,23 @@ type Client struct {
 }
 
 // Over makes the HTTP client of one tunnel out of a way to connect to its server:
-// with TLS, if any, and ALPN done. With HTTP/2 one connection carries all of it.
+// with TLS, if any, and ALPN done. With HTTP/2 one connection carries all of it. An
+// error of dial that is ErrGiveUp ends the tunnel; others are tried again.
 func Over(dial func(context.Context) (net.Conn, error)) *http.Transport {
 	connect := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 	return &http.Transport{
-		DialContext:        connect,
-		DialTLSContext:     connect,
-		ForceAttemptHTTP2:  true, // which a way to connect of one's own rules out otherwise
-		MaxConnsPerHost:    maxConns,
-		IdleConnTimeout:    idleConnFor,
-		DisableCompression: true,
+		DialContext:         connect,
+		DialTLSContext:      connect,
+		ForceAttemptHTTP2:   true, // which a way to connect of one's own rules out otherwise
+		MaxConnsPerHost:     maxConns,
+		MaxIdleConnsPerHost: maxConns, // not two: each further one would be made anew for each up
+		IdleConnTimeout:     idleConnFor,
+		DisableCompression:  true,
 	}
 }
+
+// ErrGiveUp is wrapped by errors that trying again would not mend.
+var ErrGiveUp = errors.New("giving up")
 
 // StatusError is an answer that the protocol does not have. With status 200 it is
 // somebody's page.
@@ -93,11 +97,12 @@ func (cl *Client) Dial(ctx context.Context) (*Conn, error) {
 	return c.Conn, nil
 }
 
-// hangUp closes connections that no request uses. Those in use are closed with
-// their requests, whose context is over.
+// hangUp closes the connections. Those in use become idle when their requests have
+// noticed that the session is over.
 func (c *client) hangUp() {
-	if t, ok := c.roundTripper().(interface{ CloseIdleConnections() }); ok {
+	if t, ok := c.HTTP.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
+		time.AfterFunc(hangUpAgain, t.CloseIdleConnections)
 	}
 }
 
@@ -117,11 +122,12 @@ func (c *client) do(ctx context.Context, method, what string, pos position, body
 		return nil, fmt.Errorf("tunnel: %s: %w", what, err)
 	}
 	req.ContentLength = int64(len(body))
-	req.Header.Set("Cache-Control", "no-store")
 	if c.UserAgent != "" {
 		req.Header.Set("User-Agent", c.UserAgent)
 	}
-	if method == http.MethodPost {
+	if method == http.MethodGet {
+		req.Header.Set("Cache-Control", "no-store")
+	} else {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	resp, err := c.roundTripper().RoundTrip(req)
@@ -158,19 +164,17 @@ func (c *client) post(ctx context.Context, what string, pos position, body []byt
 // under way, what is written meanwhile gathers for the next.
 func (c *client) send() {
 	slots := make(chan struct{}, maxUps)
-	buf := make([]byte, maxBody)
 	for off := uint64(0); ; {
 		select {
 		case slots <- struct{}{}:
 		case <-c.ctx.Done():
 			return
 		}
-		n, err := c.out.get(c.ctx, off, buf)
+		body, err := c.next(off)
 		fin := errors.Is(err, io.EOF)
 		if err != nil && !fin {
 			return // closed by the other end, or broken
 		}
-		body := append([]byte(nil), buf[:n]...)
 		go func(off uint64) {
 			defer func() { <-slots }()
 			c.up(position{off: off, fin: fin}, body)
@@ -178,8 +182,19 @@ func (c *client) send() {
 		if fin {
 			return
 		}
-		off += uint64(n)
+		off += uint64(len(body))
 	}
+}
+
+// next waits for the bytes from off on, and returns as many as fit into an up.
+func (c *client) next(off uint64) ([]byte, error) {
+	n, err := c.out.await(c.ctx, off)
+	if err != nil {
+		return nil, err
+	}
+	body := make([]byte, min(n, maxBody))
+	n, err = c.out.get(off, body)
+	return body[:n], err
 }
 
 // up sees to it that the server gets body, however often it takes.
@@ -235,7 +250,9 @@ func (c *client) acknowledged(off uint64) {
 // acknowledge tells the server how much arrived, when it has not been told of a
 // quarter of the window: then it still has something to send meanwhile.
 func (c *client) acknowledge() {
-	if c.closed.Load() || c.ctx.Err() != nil || c.in.reached()-c.acked.Load() < windowSize/4 || c.acking.Swap(true) {
+	acked := c.acked.Load() // before reached, which is never behind
+	due := c.in.reached()-acked >= windowSize/4
+	if !due || c.closed.Load() || c.ctx.Err() != nil || c.acking.Swap(true) {
 		return
 	}
 	go func() {
@@ -261,9 +278,11 @@ func (c *client) receive() {
 		case errors.Is(err, errHeldBack) && !poll:
 			poll = true
 			continue
-		case errors.Is(err, errOver), c.in.reached() > before: // or it was cut
+		case c.in.reached() > before: // and then it was over, or was cut
 			try.moved()
 			continue
+		case errors.Is(err, errOver):
+			err = nil
 		}
 		if !try.next(err) {
 			c.broken(err)

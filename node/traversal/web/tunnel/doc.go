@@ -28,10 +28,10 @@
 //
 //	POST open                            begins a session; harmless when repeated
 //	POST up?off=N&ack=M[&fin=1]          the body is the client's bytes from N on
-//	GET  down?off=N&mode=stream&n=K      asks for the server's bytes from N on
-//	GET  down?off=N&mode=poll&n=K        the same, in short answers
+//	GET  down?off=N&n=K                  asks for the server's bytes from N on
+//	GET  down?off=N&n=K&mode=poll        the same, in short answers
 //
-// Numbers are decimal. The body of an up has at most 128 KiB. ack (and the offset
+// Numbers are decimal; n is for open and up as well. The body of an up has at most 128 KiB. ack (and the offset
 // of a down) says that the client has all of the server's bytes below it. fin says
 // that the client's stream ends with this body. n only makes each URL unlike all
 // before, for caches. No more than four ups with bytes should be on the way at
@@ -50,13 +50,12 @@
 //	'E'  this answer is over, ask for the next one; empty
 //	'F'  the server's stream is over; empty
 //
-// With mode=stream the answer is sent piece by piece as there is something to
-// send, and ends after 50 seconds. With mode=poll the server waits up to 20
-// seconds for the first byte and answers with what it has, so that even a gateway
-// that holds back an answer until it is complete lets the stream pass; a client
-// that does not see the first four bytes of a streamed answer soon asks that way. An
-// answer that ends without 'E' or 'F' was cut: the bytes that came count. A new
-// down ends the one before.
+// An answer is sent piece by piece as there is something to send, and ends after 50
+// seconds. With mode=poll the server waits up to 20 seconds for the first byte and
+// answers with what it has, so that even a gateway that holds back an answer until
+// it is complete lets the stream pass; a client that does not see the first four
+// bytes of a streamed answer soon asks that way. An answer that ends without 'E' or
+// 'F' was cut: the bytes that came count. A new down ends the one before.
 //
 // Other statuses: 404 the session is not there (any more), 400 the request makes
 // no sense, 429 and 503 too much is going on, later. A client makes a request that

@@ -56,6 +56,8 @@ const (
 	retryFor = 10 * time.Second
 	// retryFirst and retryMost are the pauses before the second and all later tries.
 	retryFirst, retryMost = 50 * time.Millisecond, time.Second
+	// apart are tries that are not in a row: the pause between them begins anew.
+	apart = 3 * retryMost
 	// upFor bounds one up: its way up, its wait, and its answer.
 	upFor = bodyFor + turnFor + 10*time.Second
 	// firstByteFor is how long a streamed answer may hold back its first bytes,
@@ -65,6 +67,8 @@ const (
 	// idleConnFor is how long an unused connection is kept: less than the 20 s
 	// after which the strictest gateways forget it without a word.
 	idleConnFor = 15 * time.Second
+	// hangUpAgain is when requests that were ended have noticed it.
+	hangUpAgain = 100 * time.Millisecond
 	// closeFor is how long an end that was closed goes on delivering.
 	closeFor = 5 * time.Second
 )

@@ -84,12 +84,15 @@ func (r receipt) encode() []byte {
 }
 
 func readReceipt(from io.Reader) (receipt, error) {
-	var b [receiptSize]byte
-	if _, err := io.ReadFull(from, b[:]); err != nil {
+	b, err := io.ReadAll(io.LimitReader(from, int64(receiptSize)))
+	if err != nil {
 		return receipt{}, fmt.Errorf("read receipt: %w", err)
 	}
+	if len(b) < receiptSize || string(b[:len(magic)]) != magic {
+		return receipt{}, errNoTunnel
+	}
 	state, ack := b[len(magic)], binary.BigEndian.Uint64(b[len(magic)+1:])
-	if string(b[:len(magic)]) != magic || state > 1 || ack > maxOffset {
+	if state > 1 || ack > maxOffset {
 		return receipt{}, errNoTunnel
 	}
 	return receipt{closed: state == 1, ack: ack}, nil
@@ -104,9 +107,11 @@ const (
 
 const frameHeader = 1 + 4
 
-func putFrameHeader(b []byte, kind byte, size int) {
+// putFrameHeader returns frameHeader.
+func putFrameHeader(b []byte, kind byte, size int) int {
 	b[0] = kind
 	binary.BigEndian.PutUint32(b[1:], uint32(size))
+	return frameHeader
 }
 
 // frameReader reads the answer to a down. It is the only place where a client

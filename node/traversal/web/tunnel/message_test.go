@@ -88,7 +88,7 @@ func FuzzRequests(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.fail(errServerDone)
+		defer c.fail(errRefused)
 		c.out.finish() // so that a down has its answer
 		c.in.ended = true
 		r := &http.Request{Method: method, URL: &url.URL{Path: Path + path, RawQuery: query}, Body: io.NopCloser(bytes.NewReader(body))}

@@ -10,6 +10,7 @@ import (
 type retry struct {
 	ctx   context.Context
 	since time.Time // of the first failure in a row
+	last  time.Time // time of asking
 	pause time.Duration
 }
 
@@ -23,8 +24,7 @@ func (r *retry) moved() { r.since, r.pause = time.Time{}, 0 }
 // is final, or the failures have gone on for too long. A nil err is an answer
 // that brought nothing.
 func (r *retry) next(err error) bool {
-	var status *StatusError
-	if errors.As(err, &status) && !status.again() || errors.Is(err, errNoTunnel) || errors.Is(err, errOffset) {
+	if final(err) {
 		return false
 	}
 	now := time.Now()
@@ -34,6 +34,10 @@ func (r *retry) next(err error) bool {
 	if err != nil && now.Sub(r.since) > retryFor {
 		return false
 	}
+	if now.Sub(r.last) > apart {
+		r.pause = 0
+	}
+	r.last = now
 	r.pause = min(max(2*r.pause, retryFirst), retryMost)
 	select {
 	case <-time.After(r.pause):
@@ -41,4 +45,10 @@ func (r *retry) next(err error) bool {
 		return false
 	}
 	return true
+}
+
+func final(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && !status.again() ||
+		errors.Is(err, ErrGiveUp) || errors.Is(err, errNoTunnel) || errors.Is(err, errOffset)
 }

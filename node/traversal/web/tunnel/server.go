@@ -20,9 +20,8 @@ type Server struct {
 
 	memory memory
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex // guards sessions
 	sessions map[string]*session
-	closed   bool
 }
 
 // session is a connection and the requests that carry it.
@@ -37,8 +36,8 @@ type session struct {
 }
 
 var (
-	errIdle       = fmt.Errorf("tunnel: no request for %s", idleFor)
-	errServerDone = errors.New("tunnel: the server has stopped")
+	errIdle    = fmt.Errorf("tunnel: no request for %s", idleFor)
+	errRefused = errors.New("tunnel: refused")
 )
 
 // ServeHTTP implements http.Handler.
@@ -79,7 +78,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, id string) {
 		}
 		c.local, c.remote = local, Addr(r.RemoteAddr)
 		if !s.Accept(c.Conn, r) {
-			c.fail(errServerDone)
+			c.fail(errRefused)
 			http.Error(w, "too many connections", http.StatusServiceUnavailable)
 			return
 		}
@@ -94,10 +93,7 @@ func (s *Server) begin(id string) (c *session, isNew bool, err error) {
 	if c, ok := s.sessions[id]; ok {
 		return c, false, nil
 	}
-	switch {
-	case s.closed:
-		return nil, false, errServerDone
-	case len(s.sessions) >= maxSessions:
+	if len(s.sessions) >= maxSessions {
 		return nil, false, errors.New("tunnel: too many sessions")
 	}
 	c = &session{Conn: newConn(nil, nil, &s.memory)}
@@ -116,7 +112,9 @@ func (s *Server) forget(id string, c *session) {
 	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, id)
+	if s.sessions[id] == c { // and no other of that name
+		delete(s.sessions, id)
+	}
 }
 
 // with does something with a session that is there.
@@ -133,16 +131,13 @@ func (s *Server) with(w http.ResponseWriter, id string, do func(*session)) {
 	do(c)
 }
 
-// Close ends all sessions, what was written into them being delivered as far as
-// their requests are there, and lets no new ones begin.
-func (s *Server) Close() error {
+// EndAll closes all connections that there are.
+func (s *Server) EndAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
 	for _, c := range s.sessions {
 		_ = c.Close() // never fails
 	}
-	return nil
 }
 
 func (c *session) enter() {
@@ -193,8 +188,6 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 	ctl := http.NewResponseController(w)
 	_ = ctl.SetReadDeadline(time.Now().Add(bodyFor))
 	defer func() { _ = ctl.SetReadDeadline(time.Time{}) }()
-	ctx, cancel := c.within(r, turnFor)
-	defer cancel()
 	buf := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(buf)
 	for end := pos.off + maxBody; ; {
@@ -202,7 +195,7 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 		if pos.off+uint64(n) > end {
 			return errTooLarge
 		}
-		if _, err := c.in.put(ctx, pos.off, buf[:n]); err != nil {
+		if err := c.put(r, pos.off, buf[:n]); err != nil {
 			return err
 		}
 		pos.off += uint64(n)
@@ -216,6 +209,14 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 			return errBody
 		}
 	}
+}
+
+// put waits for the turn of p, and for room.
+func (c *session) put(r *http.Request, off uint64, p []byte) error {
+	ctx, cancel := c.within(r, turnFor)
+	defer cancel()
+	_, err := c.in.put(ctx, off, p)
+	return err
 }
 
 // receipt tells the client how far its bytes have come.
@@ -280,13 +281,14 @@ func (c *session) stream(ctx context.Context, w http.ResponseWriter, off uint64)
 	if !out.send([]byte(magic)) {
 		return
 	}
-	buf := make([]byte, 2*chunkSize)
-	for {
-		n, err := c.frame(ctx, off, buf)
-		if !out.send(buf[:n]) || err != nil {
-			return
-		}
-		off += uint64(n - frameHeader)
+	for more := true; more; {
+		_, err := c.out.await(ctx, off)
+		f := frames.Get().(*frame)
+		var size int
+		size, more = c.frame(f[:], off, err)
+		more = out.send(f[:size]) && more
+		frames.Put(f)
+		off += uint64(size - frameHeader)
 	}
 }
 
@@ -294,31 +296,40 @@ func (c *session) stream(ctx context.Context, w http.ResponseWriter, off uint64)
 func (c *session) poll(ctx context.Context, w http.ResponseWriter, off uint64) {
 	ctx, cancel := context.WithTimeout(ctx, pollFor)
 	defer cancel()
-	buf := make([]byte, len(magic)+frameHeader+maxFrame+frameHeader)
-	size := copy(buf, magic)
-	n, err := c.frame(ctx, off, buf[size:size+frameHeader+maxFrame])
-	size += n
-	if err == nil {
-		putFrameHeader(buf[size:], kindOver, 0)
-		size += frameHeader
+	n, err := c.out.await(ctx, off)
+	n = min(n, maxFrame)
+	buf := make([]byte, len(magic)+frameHeader+n+frameHeader)
+	at := copy(buf, magic)
+	size, more := c.frame(buf[at:at+frameHeader+n], off, err)
+	at += size
+	if more {
+		at += putFrameHeader(buf[at:], kindOver, 0)
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(size))
-	_, _ = w.Write(buf[:size]) // a client that did not get it asks again
+	w.Header().Set("Content-Length", fmt.Sprint(at))
+	out := flusher{w: w, ctl: http.NewResponseController(w)}
+	defer out.rest()
+	out.send(buf[:at]) // a client that did not get it asks again
 }
 
-// frame puts the next frame into buf. An error comes with the last one.
-func (c *session) frame(ctx context.Context, off uint64, buf []byte) (int, error) {
-	n, err := c.out.get(ctx, off, buf[frameHeader:])
+// frame is the largest in a stream: a few of TLS's records.
+type frame [frameHeader + 2*chunkSize]byte
+
+var frames = sync.Pool{New: func() any { return new(frame) }}
+
+// frame writes the next frame into buf, after err came of awaiting its bytes.
+// It returns false with the last one of an answer.
+func (c *session) frame(buf []byte, off uint64, err error) (size int, more bool) {
+	n := 0
+	if err == nil {
+		n, err = c.out.get(off, buf[frameHeader:])
+	}
 	switch {
 	case err == nil:
-		putFrameHeader(buf, kindData, n)
-		return frameHeader + n, nil
+		return putFrameHeader(buf, kindData, n) + n, true
 	case errors.Is(err, io.EOF), errors.Is(err, errPeerClosed), c.ctx.Err() != nil:
-		putFrameHeader(buf, kindFin, 0)
-		return frameHeader, errFin
+		return putFrameHeader(buf, kindFin, 0), false
 	}
-	putFrameHeader(buf, kindOver, 0)
-	return frameHeader, errOver
+	return putFrameHeader(buf, kindOver, 0), false
 }
 
 // flusher sends an answer piece by piece.

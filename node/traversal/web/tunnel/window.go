@@ -188,22 +188,35 @@ func (w *window) put(ctx context.Context, off uint64, p []byte) (tail uint64, er
 	}
 }
 
-// get copies bytes from off on into p, and waits for the first. It returns
-// io.EOF when the stream ends at off.
-func (w *window) get(ctx context.Context, off uint64, p []byte) (int, error) {
+// await waits for the byte at off, and returns how many there are from it on. It
+// returns io.EOF when the stream ends at off. So nobody holds a buffer who waits.
+func (w *window) await(ctx context.Context, off uint64) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if off < w.base || off > w.tail() {
 		return 0, errOffset
 	}
-	if err := w.wait(ctx, func() bool { return w.ended || w.tail() > off }); err != nil {
+	err := w.wait(ctx, func() bool { return w.ended || w.tail() > off })
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if off < w.base { // acknowledged meanwhile, to somebody else
+	case off < w.base: // acknowledged meanwhile, to somebody else
 		return 0, errOffset
-	}
-	if w.tail() == off {
+	case w.tail() == off:
 		return 0, io.EOF
+	}
+	return int(w.tail() - off), nil
+}
+
+// get copies bytes from off on into p, as far as they are there.
+func (w *window) get(off uint64, p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.err != nil:
+		return 0, w.err
+	case off < w.base || off > w.tail():
+		return 0, errOffset
 	}
 	return w.bytes.copyAt(p, int(off-w.base)), nil
 }
@@ -256,13 +269,6 @@ func (w *window) fail(err error) {
 		w.timer.Stop()
 	}
 	w.leave(w.bytes.size)
-}
-
-// drained waits until nothing that joined is left: all of it was acknowledged.
-func (w *window) drained(ctx context.Context) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.wait(ctx, func() bool { return w.bytes.size == 0 })
 }
 
 // reached is the offset below which everything has arrived here.

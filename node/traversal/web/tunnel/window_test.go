@@ -131,7 +131,13 @@ func TestOffsetsOutsideOfWhatIsKeptAreErrors(t *testing.T) {
 		t.Errorf("asking for what was acknowledged: %v", err)
 	}
 	p := make([]byte, 10)
-	if n, err := w.get(t.Context(), 4, p); string(p[:n]) != "ef" || err != nil {
+	if n, err := w.await(t.Context(), 4); n != 2 || err != nil {
+		t.Errorf("%d bytes are there, %v", n, err)
+	}
+	if n, err := w.get(4, p); string(p[:n]) != "ef" || err != nil {
 		t.Errorf("%q, %v", p[:n], err)
+	}
+	if _, err := w.get(3, p); !errors.Is(err, errOffset) {
+		t.Errorf("reading what was acknowledged: %v", err)
 	}
 }

@@ -39,7 +39,8 @@ type Gateway struct {
 func New(t testing.TB, to string) *Gateway {
 	g := &Gateway{to: to}
 	g.http = &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
+		MaxIdleConnsPerHost: 100,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, to)
 		},
