@@ -94,8 +94,9 @@ type Discovery struct {
 }
 
 // Start begins to look for relays. It is best called before the first peer is
-// dialled; nothing is dialled by it that Config does not name. It runs until
-// Close, or until ctx ends; then, too, Close has to be called.
+// dialled, so that gossip tries no peer that does not speak it. Of what it finds
+// it dials nobody; a lookup dials servers of the DHT, and hangs up again. It runs
+// until Close, or until ctx ends; then, too, Close has to be called.
 func Start(ctx context.Context, cfg Config) (*Discovery, error) {
 	return start(ctx, cfg, usualPace)
 }

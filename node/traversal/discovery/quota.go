@@ -25,6 +25,7 @@ type quota struct {
 
 	mu    sync.Mutex // guards the fields below
 	peers map[peer.ID]*counted
+	swept time.Time // when those that were idle were last forgotten
 }
 
 type counted struct {
@@ -63,16 +64,29 @@ func (q *quota) of(id peer.ID, now time.Time) *counted {
 		return c
 	}
 	if len(q.peers) >= maxCounted {
-		for old, c := range q.peers {
-			if now.After(c.mutedUntil) && c.TokensAt(now) >= float64(q.burst) {
-				delete(q.peers, old)
-			}
-		}
-		if len(q.peers) >= maxCounted {
-			return nil
-		}
+		q.sweep(now)
+	}
+	if len(q.peers) >= maxCounted {
+		return nil
 	}
 	c := &counted{Limiter: rate.NewLimiter(q.each, q.burst)}
 	q.peers[id] = c
 	return c
+}
+
+// sweepEvery is how often at most all counts are looked through: it takes as long
+// as a hundred requests.
+const sweepEvery = time.Second
+
+// sweep forgets the peers that may do all that a newcomer may.
+func (q *quota) sweep(now time.Time) {
+	if now.Sub(q.swept) < sweepEvery {
+		return
+	}
+	q.swept = now
+	for id, c := range q.peers {
+		if now.After(c.mutedUntil) && c.TokensAt(now) >= float64(q.burst) {
+			delete(q.peers, id)
+		}
+	}
 }

@@ -49,6 +49,8 @@ type known struct {
 	heard   time.Time    // when we last did
 	granted time.Time    // when it last gave us a reservation; zero: never
 	way     ma.Multiaddr // where that was
+
+	nets []netip.Prefix // networks of Addrs; set by the table
 }
 
 func fromRecord(s signed, p policy) known {
@@ -70,6 +72,7 @@ func (t *table) learn(k known) (news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, there := t.relays[k.ID]
+	k.nets = networks(k.Addrs)
 	if !there {
 		if len(k.Addrs) == 0 || !t.makeRoom(k) {
 			return false
@@ -134,8 +137,8 @@ func (t *table) makeRoom(k known) bool {
 		if k.teller != "" && !t.within(maxPerTeller, func(o known) bool { return o.teller == k.teller }) {
 			return false
 		}
-		for _, n := range networks(k.Addrs) {
-			if !t.within(maxPerNet, func(o known) bool { return slices.Contains(networks(o.Addrs), n) }) {
+		for _, n := range k.nets {
+			if !t.within(maxPerNet, func(o known) bool { return slices.Contains(o.nets, n) }) {
 				return false
 			}
 		}
@@ -206,6 +209,7 @@ func sameAddrs(a, b []ma.Multiaddr) bool {
 func (t *table) granted(k known) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	k.nets = networks(k.Addrs)
 	if old, there := t.relays[k.ID]; there {
 		if k.record == nil {
 			k.record, k.seq = old.record, old.seq
