@@ -92,13 +92,13 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 // listen listens on every address or fails: the library itself is content with
 // one that works.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
-	web := map[string]bool{} // ports of ours that serve web traffic: of several kinds, if need be
+	ours := map[string]bool{} // transport and port
 	for _, a := range addrs {
 		var err error
-		if !isWeb(a) || !web[hostPort(a)] {
+		if !ours[sharesPort[transportOf(a)]+hostPort(a)] {
 			err = vacant(a)
 		}
-		web[hostPort(a)] = web[hostPort(a)] || isWeb(a)
+		ours[transportOf(a)+hostPort(a)] = true
 		if err == nil {
 			err = n.Listen(a)
 		}
@@ -108,6 +108,10 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 	}
 	return nil
 }
+
+// sharesPort says which transport can be served on the port of another: behind
+// the same TLS, or none, both are HTTP.
+var sharesPort = map[string]string{"wss": "https", "https": "wss", "ws": "http", "http": "ws"}
 
 // vacant fails when the port of addr is taken. The library listens with
 // SO_REUSEPORT and would share it, unnoticed, with another node of the same
