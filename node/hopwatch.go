@@ -35,7 +35,7 @@ import (
 type hopWatch struct {
 	rec  *recorder
 	gate *floodGate
-	rate rate.Limit // bytes a second of one circuit; rate.Inf: any
+	rate int64 // bytes a second of one circuit; 0: any
 
 	mu       sync.Mutex // guards the fields below
 	circuits uint64
@@ -47,14 +47,10 @@ type hopWatch struct {
 }
 
 func newHopWatch(rec *recorder, limits wire.RelayLimits) *hopWatch {
-	w := &hopWatch{
-		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: rate.Inf,
+	return &hopWatch{
+		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: limits.CircuitBytesPerSecond,
 		open: map[string]*hopStream{}, held: map[peer.ID]wire.Held{}, refused: map[string]uint64{},
 	}
-	if limits.CircuitBytesPerSecond > 0 {
-		w.rate = rate.Limit(limits.CircuitBytesPerSecond)
-	}
-	return w
 }
 
 // hopHost is the host that the relay is given.
@@ -78,7 +74,11 @@ func (w *hopWatch) guarded(relay network.StreamHandler) network.StreamHandler {
 			turnAwayHop(s)
 			return
 		}
-		relay(&hopStream{Stream: s, watch: w, pace: rate.NewLimiter(w.rate, relayBuffer)})
+		hop := &hopStream{Stream: s, watch: w}
+		if w.rate > 0 {
+			hop.pace = rate.NewLimiter(rate.Limit(w.rate), relayBuffer)
+		}
+		relay(hop)
 	}
 }
 
@@ -207,7 +207,7 @@ type hopStream struct {
 	circuit         string  // set when the circuit stands
 	target          string
 	opened          time.Time
-	pace            *rate.Limiter
+	pace            *rate.Limiter // nil: any speed
 	bytes           atomic.Uint64
 	finished        sync.Once
 }
@@ -226,7 +226,7 @@ func (s *hopStream) Read(b []byte) (int, error) {
 // Neither is read on meanwhile, so the sender slows down.
 func (s *hopStream) carried(n int) {
 	s.bytes.Add(uint64(n))
-	for n > 0 {
+	for n > 0 && s.pace != nil {
 		part := min(n, s.pace.Burst())
 		time.Sleep(s.pace.ReserveN(time.Now(), part).Delay())
 		n -= part

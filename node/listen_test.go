@@ -194,9 +194,11 @@ func TestOnePortServesSeveralKindsOfWebTraffic(t *testing.T) {
 	if err := listen(someListener{t: t}, maddrs(t, at+"/tls/ws", at+"/tls/http")); err != nil {
 		t.Errorf("two kinds of web traffic: %v", err)
 	}
-	other := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", freePort(t))
-	if err := listen(someListener{t: t}, maddrs(t, other+"/tls/ws", other)); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("raw TCP beside web traffic: %v", err)
+	for _, other := range []string{"", "/tls/ws", "/ws", "/http"} {
+		at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", freePort(t))
+		if err := listen(someListener{t: t}, maddrs(t, at+"/tls/ws", at+other)); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%q beside WebSocket over TLS: %v", other, err)
+		}
 	}
 }
 

@@ -49,10 +49,11 @@ func donorLimits() wire.RelayLimits {
 // relayService is the circuit v2 relay of a node. It serves from start to stop,
 // and can be started again; what it has counted, it keeps.
 type relayService struct {
-	host   host.Host
-	rec    *recorder
-	limits wire.RelayLimits
-	watch  *hopWatch
+	host      host.Host
+	rec       *recorder
+	volunteer bool // the node's purpose is to be a relay
+	limits    wire.RelayLimits
+	watch     *hopWatch
 
 	mu    sync.Mutex   // guards the fields below
 	relay *relay.Relay // nil: not serving
@@ -60,10 +61,17 @@ type relayService struct {
 	why   string
 }
 
-func newRelayService(h host.Host, rec *recorder, limits wire.RelayLimits) *relayService {
+// newRelayService is one that does not serve yet. circuitRate is in bytes a
+// second, 0 for any.
+func newRelayService(h host.Host, rec *recorder, volunteer bool, circuitRate int64) *relayService {
+	limits := donorLimits()
+	if volunteer {
+		limits = volunteerLimits()
+	}
+	limits.CircuitBytesPerSecond = circuitRate
 	watch := newHopWatch(rec, limits)
 	h.Network().Notify(watch.notifiee())
-	return &relayService{host: h, rec: rec, limits: limits, watch: watch}
+	return &relayService{host: h, rec: rec, volunteer: volunteer, limits: limits, watch: watch}
 }
 
 // start begins to relay for others. On one that serves it does nothing.
@@ -84,7 +92,7 @@ func (s *relayService) start(why string) error {
 			MaxCircuits:           s.limits.CircuitsPerPeer,
 			BufferSize:            relayBuffer,
 		}),
-		relay.WithReservationAddressFilter(reachedThrough(s.host.Addrs)))
+		relay.WithReservationAddressFilter(toldToClients(s.volunteer)))
 	if err != nil {
 		return fmt.Errorf("start relay: %w", err)
 	}
@@ -148,18 +156,13 @@ func (s *relayService) held() []wire.Held {
 	return s.watch.reservations(time.Now())
 }
 
-// reachedThrough chooses which of a relay's own addresses its clients are told.
-// A circuit through another relay is none: nobody can dial a circuit through a
-// circuit. A private address is one only in a private mesh, which has no other,
-// and where clients in Rust refuse a reservation without any.
-func reachedThrough(own func() []ma.Multiaddr) relay.ReservationAddressFilterFunc {
-	direct := func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) }
-	return func(a ma.Multiaddr) bool {
-		if !direct(a) {
-			return false
-		}
-		return manet.IsPublicAddr(a) || len(ma.FilterAddrs(own(), direct, manet.IsPublicAddr)) == 0
-	}
+// toldToClients chooses which of a relay's own addresses its clients are told. A
+// circuit through another relay is none of them: nobody dials a circuit through
+// a circuit. A volunteer's addresses the announcer has chosen already, and they
+// may be private, in a private mesh: clients in Rust refuse a reservation
+// without any. Those of a donor's own network are nobody's business.
+func toldToClients(volunteer bool) relay.ReservationAddressFilterFunc {
+	return func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) && (volunteer || manet.IsPublicAddr(a)) }
 }
 
 // minCircuitRate, in bytes a second, passes one relayBuffer in 4 s: liveness
@@ -182,17 +185,15 @@ func (c Config) checkRelay() error {
 	if !c.Relay && (c.ACME.Domain != "" || c.HTTP) {
 		errs = append(errs, errors.New("relay: a domain and port 80 are for relays only"))
 	}
+	if c.HTTP && len(c.Listen) > 0 {
+		errs = append(errs, errors.New("relay: port 80 comes beside the default addresses: among others, write /ip4/0.0.0.0/tcp/80/ws"))
+	}
 	return errors.Join(append(errs, checkCircuitRate(c.MaxCircuitRate))...)
 }
 
 // serveRelay makes the node able to relay, and a relay begin.
 func (n *node) serveRelay() error {
-	limits := donorLimits()
-	if n.cfg.Relay {
-		limits = volunteerLimits()
-	}
-	limits.CircuitBytesPerSecond = n.cfg.MaxCircuitRate
-	n.relay = newRelayService(n.host, n.rec, limits)
+	n.relay = newRelayService(n.host, n.rec, n.cfg.Relay, n.cfg.MaxCircuitRate)
 	if !n.cfg.Relay {
 		return nil
 	}
