@@ -17,8 +17,9 @@ build: ## this machine's wce2e, in bin/
 #   gcc, libc6-dev                  the race detector
 #   openssh-server, openssh-client  the SSH client is tested against OpenSSH's own sshd (as root), and the lab with ssh
 #   clang, lld                      the WebAssembly fixtures are rebuilt and compared, byte for byte
+#   squid, tinyproxy-bin            the proxies are dialled through that institutions run
 #   git                             the source tree's digest and commit in the evidence
-PACKAGES := gcc libc6-dev openssh-server openssh-client clang lld git make
+PACKAGES := gcc libc6-dev openssh-server openssh-client clang lld squid tinyproxy-bin git make
 
 setup: ## download the modules, and on Debian or Ubuntu install what the tests use
 	$(GO) mod download

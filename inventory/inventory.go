@@ -67,7 +67,7 @@ type Lab struct {
 // LabNetwork is one site behind one router.
 type LabNetwork struct {
 	Name    string
-	Profile string // of e2e/lab
+	Profile string // of e2e/lab, or several joined by +
 	Line    int    // of the profile
 }
 

@@ -60,9 +60,20 @@ func labNetworks(v value) []LabNetwork {
 			e.notAWord(e.name)
 		}
 		p := e.mapping("profile").get("profile")
-		list = append(list, LabNetwork{Name: e.name, Profile: p.word(""), Line: p.line})
+		list = append(list, LabNetwork{Name: e.name, Profile: profile(p), Line: p.line})
 	}
 	return list
+}
+
+// profile reads the name of a profile, or of several joined by +.
+func profile(v value) string {
+	names, ok := v.text("")
+	for name := range strings.SplitSeq(names, "+") {
+		if name = strings.TrimSpace(name); ok && !wordShape.MatchString(name) {
+			v.notAWord(name)
+		}
+	}
+	return names
 }
 
 func labHosts(v value, networks []LabNetwork) []LabHost {

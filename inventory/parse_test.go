@@ -108,6 +108,8 @@ func TestWhatIsWrongIsSaidAtItsLine(t *testing.T) {
 		"this machine in a lab":         {strings.Replace(valid, "ssh: b", "ssh: local", 1) + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: open}}, hosts: {a: n}}", "f:5: hosts.b.ssh: local is not a host of the lab, and a simulated network reaches no other machine"},
 		"too many bystanders":           {valid + "relays: [/dnsaddr/x.org]\nlab: {bystanders: 65, networks: {n: {profile: open}}, hosts: {a: n, b: n}}", "f:7: lab.bystanders: 65 is not from 0 to 64"},
 		"a negative latency":            {valid + "relays: [/dnsaddr/x.org]\nlab: {latency: -1ms, networks: {n: {profile: open}}, hosts: {a: n, b: n}}", "f:7: lab.latency: -1ms is not from 0s to 10s"},
+		"a profile of two":              {valid + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: symmetric + udp-blocked}}, hosts: {a: n, b: n}}", ""},
+		"a profile of one and a half":   {valid + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: symmetric +}}, hosts: {a: n, b: n}}", `f:7: lab.networks.n.profile: "" is not a name`},
 		"a fault after the hold":        {valid + "faults: [{after: 10m, do: kill, host: a}]", "f:6: faults[0].after: 10m0s is not within the hold of 10m0s"},
 		"a fault of nobody's relay":     {valid + "faults: [{after: 1m, do: kill, host: held-relay}]", "f:6: faults[0].host: no host has the role relay, and what is not ours is not broken"},
 		"an alias":                      {"version: 1\nname: x\nhosts:\n  a: {ssh: a, role: donor, listen: &l [/ip4/0.0.0.0/tcp/1]}\n  b: {ssh: b, role: submitter, listen: *l}\n", ""},

@@ -13,6 +13,7 @@ import (
 // announcer decides which addresses other peers are told.
 type announcer struct {
 	relay    bool
+	domain   string       // a relay's name; empty: none
 	announce []netip.Addr // --announce: where the machine is reached
 
 	mu       sync.Mutex // guards the field below
@@ -20,7 +21,7 @@ type announcer struct {
 }
 
 func newAnnouncer(cfg Config) (*announcer, error) {
-	a := &announcer{relay: cfg.Relay}
+	a := &announcer{relay: cfg.Relay, domain: cfg.ACME.Domain}
 	for _, s := range cfg.Announce {
 		ip, err := netip.ParseAddr(s)
 		if err != nil {
@@ -41,17 +42,43 @@ func (a *announcer) setCircuits(addrs []ma.Multiaddr) {
 // NAT mappings and those that peers have observed. Circuit addresses among them
 // are the library's copies of our own, and would be rewritten by elsewhere.
 func (a *announcer) addrs(direct []ma.Multiaddr) []ma.Multiaddr {
-	direct = ma.FilterAddrs(slices.Clone(direct), func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) })
+	direct = ma.FilterAddrs(slices.Clone(direct), func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) && !isTunnel(a) })
 	out := dropLocal(direct)
 	if len(a.announce) > 0 {
 		out = a.elsewhere(direct)
 	}
 	if a.relay {
-		return unshadowed(preferPublic(out))
+		out = a.named(preferPublic(out))
 	}
+	out = unshadowed(out)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return append(out, a.circuits...)
+}
+
+// named adds the name's addresses to those by IP: behind an inspector that
+// verifies certificates, they are the ones that work. What the name points to
+// is up to its DNS.
+func (a *announcer) named(addrs []ma.Multiaddr) []ma.Multiaddr {
+	if a.domain == "" {
+		return addrs
+	}
+	var out []ma.Multiaddr
+	for _, addr := range addrs {
+		ip, rest := ma.SplitFirst(addr)
+		if t := transportOf(addr); ip == nil || t != "wss" {
+			continue
+		}
+		family := "dns4"
+		if ip.Protocol().Code == ma.P_IP6 {
+			family = "dns6"
+		}
+		name, err := ma.NewComponent(family, a.domain)
+		if err == nil {
+			out = append(out, ma.Join(name.Multiaddr(), rest))
+		}
+	}
+	return append(ma.Unique(out), addrs...)
 }
 
 // dropLocal takes away what only this machine or link can use, unless there is
@@ -99,26 +126,37 @@ func (a *announcer) elsewhere(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return ma.Unique(out)
 }
 
-// unshadowed takes away raw TCP where WebSocket is on the same IP and port: the
-// library's dialer, given both, would never try the WebSocket
+// unshadowed takes away raw TCP where WebSocket or HTTP is on the same IP and
+// port: the library's dialer, given both, would never try the WebSocket
 // (filterLowPriorityAddresses), which is what passes firewalls.
 func unshadowed(addrs []ma.Multiaddr) []ma.Multiaddr {
-	ws := map[string]bool{}
+	web := map[string]bool{}
 	for _, a := range addrs {
 		if t := transportOf(a); t == "ws" || t == "wss" {
-			ws[hostPort(a)] = true
+			web[hostPort(a)] = true
 		}
 	}
 	return slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool {
-		return transportOf(a) == "tcp" && ws[hostPort(a)]
+		return transportOf(a) == "tcp" && web[hostPort(a)]
 	})
 }
 
 // hostPort is where an address leads, without the protocols spoken there.
 func hostPort(a ma.Multiaddr) string {
 	bare, _ := ma.SplitFunc(a, func(c ma.Component) bool {
-		code := c.Protocol().Code
-		return code == ma.P_TLS || code == ma.P_WS || code == ma.P_WSS || code == ma.P_P2P
+		switch c.Protocol().Code {
+		case ma.P_IP4, ma.P_IP6, ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_TCP, ma.P_UDP:
+			return false
+		}
+		return true
 	})
 	return bare.String()
+}
+
+// isTunnel tells whether a is the last resort beside a WebSocket address, which
+// whoever needs it can put together: swarms take it for raw TCP, and would never
+// dial the WebSocket for its sake.
+func isTunnel(a ma.Multiaddr) bool {
+	t := transportOf(a)
+	return t == "http" || t == "https"
 }

@@ -12,12 +12,14 @@ import (
 
 // The files of one node, below its directory.
 const (
-	identityFile = "identity.key" // private key, libp2p's protobuf encoding
-	lockFile     = "lock"         // held (flock) while the node runs
-	eventsFile   = "events.jsonl" // every event, one JSON object a line, appended; see eventFile
-	socketFile   = "node.sock"    // the local API
-	waysFile     = "ways.json"    // the way that won, per network; see localnet.Memory
-	namesFile    = "names.json"   // the last good answers about names; see names.Resolver
+	identityFile    = "identity.key"    // private key, libp2p's protobuf encoding
+	certificateFile = "certificate.pem" // self-signed, with its key; can be lost
+	acmeDir         = "acme"            // account and certificates of known authorities; costs a request to make again
+	lockFile        = "lock"            // held (flock) while the node runs
+	eventsFile      = "events.jsonl"    // every event, one JSON object a line, appended; see eventFile
+	socketFile      = "node.sock"       // the local API
+	waysFile        = "ways.json"       // the way that won, per network; see localnet.Memory
+	namesFile       = "names.json"      // the last good answers about names; see names.Resolver
 )
 
 // ErrLocked tells that another node runs in the same directory.

@@ -25,7 +25,7 @@ import (
 const patience = 15 * time.Second
 
 // await waits for a condition, and fails with what it awaited.
-func await(t *testing.T, what string, ready func() bool) {
+func await(t testing.TB, what string, ready func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ready() {
@@ -56,13 +56,13 @@ func (l *logText) String() string {
 // testNode is a node in this process.
 type testNode struct {
 	*node
-	t       *testing.T
+	t       testing.TB
 	logText *logText
 	stopped sync.Once
 }
 
 // newDir is a short path: that of a test's own would not fit a socket address.
-func newDir(t *testing.T) string {
+func newDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "node")
 	if err != nil {
@@ -73,7 +73,7 @@ func newDir(t *testing.T) string {
 }
 
 // startNode runs a node on loopback. At its end, its books are checked.
-func startNode(t *testing.T, cfg Config) *testNode {
+func startNode(t testing.TB, cfg Config) *testNode {
 	t.Helper()
 	if cfg.Dir == "" {
 		cfg.Dir = newDir(t)
@@ -160,7 +160,7 @@ func (n *testNode) throughPeer(relay peer.ID) string {
 	}).Addr
 }
 
-func readEvents(t *testing.T, dir string) []wire.Event {
+func readEvents(t testing.TB, dir string) []wire.Event {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, eventsFile))
 	if err != nil {
@@ -181,7 +181,7 @@ func readEvents(t *testing.T, dir string) []wire.Event {
 }
 
 // checkBooks fails unless the events of a node that has ended are complete.
-func checkBooks(t *testing.T, events []wire.Event) {
+func checkBooks(t testing.TB, events []wire.Event) {
 	t.Helper()
 	for _, problem := range bookProblems(events) {
 		t.Error(problem)
@@ -238,7 +238,7 @@ func bookProblems(events []wire.Event) (problems []string) {
 }
 
 // short is a context for one step of a test.
-func short(t *testing.T) context.Context {
+func short(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
@@ -247,7 +247,7 @@ func short(t *testing.T) context.Context {
 func discardTo(l *logText) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // randomPeer is a peer ID of nobody.
-func randomPeer(t *testing.T) peer.ID {
+func randomPeer(t testing.TB) peer.ID {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+	"golang.org/x/time/rate"
 
 	"github.com/worldcompute/wce2e/node/wire"
 )
@@ -25,21 +27,34 @@ import (
 // streams: the library itself reports neither who reserves nor who connects
 // to whom.
 //
-//	peer --> hopStream --> relay.Relay
-//	             |
-//	             +--> the request and the answer, then bytes
+//	peer --> floodGate --> hopStream --> relay.Relay
+//	                           |
+//	                           +--> the request and the answer, then bytes
+//
+// It lasts as long as the node, which may start and stop to relay meanwhile.
 type hopWatch struct {
-	rec *recorder
+	rec  *recorder
+	gate *floodGate
+	rate rate.Limit // bytes a second of one circuit; rate.Inf: any
 
 	mu       sync.Mutex // guards the fields below
 	circuits uint64
 	open     map[string]*hopStream // by circuit
 	closed   bool                  // no circuit is recorded any more
 	held     map[peer.ID]wire.Held
+	bytes    int64             // of circuits that have ended
+	refused  map[string]uint64 // requests, by reason
 }
 
-func newHopWatch(rec *recorder) *hopWatch {
-	return &hopWatch{rec: rec, open: map[string]*hopStream{}, held: map[peer.ID]wire.Held{}}
+func newHopWatch(rec *recorder, limits wire.RelayLimits) *hopWatch {
+	w := &hopWatch{
+		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: rate.Inf,
+		open: map[string]*hopStream{}, held: map[peer.ID]wire.Held{}, refused: map[string]uint64{},
+	}
+	if limits.CircuitBytesPerSecond > 0 {
+		w.rate = rate.Limit(limits.CircuitBytesPerSecond)
+	}
+	return w
 }
 
 // hopHost is the host that the relay is given.
@@ -50,35 +65,77 @@ type hopHost struct {
 
 func (h hopHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
 	if id == proto.ProtoIDv2Hop {
-		inner := handle
-		handle = func(s network.Stream) { inner(&hopStream{Stream: s, watch: h.watch}) }
+		handle = h.watch.guarded(handle)
 	}
 	h.Host.SetStreamHandler(id, handle)
+}
+
+// guarded lets the relay handle what the gate lets pass.
+func (w *hopWatch) guarded(relay network.StreamHandler) network.StreamHandler {
+	return func(s network.Stream) {
+		if !w.gate.admits(s.Conn(), time.Now()) {
+			w.count(refusedRate)
+			turnAwayHop(s)
+			return
+		}
+		relay(&hopStream{Stream: s, watch: w, pace: rate.NewLimiter(w.rate, relayBuffer)})
+	}
 }
 
 // notifiee forgets a reservation as the relay does: with its peer's last
 // connection.
 func (w *hopWatch) notifiee() network.Notifiee {
 	return &network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
+		if n.Connectedness(c.RemotePeer()) == network.Connected {
+			return
+		}
+		w.gate.forget(c.RemotePeer())
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if n.Connectedness(c.RemotePeer()) != network.Connected {
-			delete(w.held, c.RemotePeer())
-		}
+		delete(w.held, c.RemotePeer())
 	}}
+}
+
+// forgetAll drops what the relay has forgotten by ending.
+func (w *hopWatch) forgetAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.held)
+}
+
+// count counts a request that was refused.
+func (w *hopWatch) count(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refused[why]++
+}
+
+// counts sums up.
+func (w *hopWatch) counts() wire.Serving {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expire(now)
+	out := wire.Serving{
+		Reservations: len(w.held), CircuitsOpen: len(w.open), Circuits: w.circuits,
+		Bytes: w.bytes, Refused: maps.Clone(w.refused),
+	}
+	for _, s := range w.open {
+		out.Bytes += int64(s.bytes.Load())
+	}
+	return out
+}
+
+// expire wants mu held.
+func (w *hopWatch) expire(now time.Time) {
+	maps.DeleteFunc(w.held, func(_ peer.ID, h wire.Held) bool { return h.Expires.Before(now) })
 }
 
 func (w *hopWatch) reservations(now time.Time) []wire.Held {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := make([]wire.Held, 0, len(w.held))
-	for p, h := range w.held {
-		if h.Expires.Before(now) {
-			delete(w.held, p)
-			continue
-		}
-		out = append(out, h)
-	}
+	w.expire(now)
+	out := slices.Collect(maps.Values(w.held))
 	sort.Slice(out, func(i, j int) bool { return out[i].Since.Before(out[j].Since) })
 	return out
 }
@@ -91,6 +148,7 @@ func (w *hopWatch) reserved(c network.Conn, answer *pb.HopMessage) {
 	}
 	if status := answer.GetStatus(); status != pb.Status_OK {
 		ev.Outcome, ev.Err = wire.Failed, status.String()
+		w.count("reserve " + strings.ToLower(ev.Err))
 		w.rec.Record(ev)
 		return
 	}
@@ -149,6 +207,7 @@ type hopStream struct {
 	circuit         string  // set when the circuit stands
 	target          string
 	opened          time.Time
+	pace            *rate.Limiter
 	bytes           atomic.Uint64
 	finished        sync.Once
 }
@@ -156,17 +215,28 @@ type hopStream struct {
 func (s *hopStream) Read(b []byte) (int, error) {
 	n, err := s.Stream.Read(b)
 	if s.circuit != "" {
-		s.bytes.Add(uint64(n))
+		s.carried(n)
 	} else {
 		s.request.feed(b[:n])
 	}
 	return n, err
 }
 
+// carried counts n bytes, and waits until the circuit's rate allows for them.
+// Neither is read on meanwhile, so the sender slows down.
+func (s *hopStream) carried(n int) {
+	s.bytes.Add(uint64(n))
+	for n > 0 {
+		part := min(n, s.pace.Burst())
+		time.Sleep(s.pace.ReserveN(time.Now(), part).Delay())
+		n -= part
+	}
+}
+
 func (s *hopStream) Write(b []byte) (int, error) {
 	n, err := s.Stream.Write(b)
 	if s.circuit != "" {
-		s.bytes.Add(uint64(n))
+		s.carried(n)
 		return n, err
 	}
 	s.answer.feed(b[:n])
@@ -197,6 +267,7 @@ func (s *hopStream) answered(answer *pb.HopMessage) {
 
 func (s *hopStream) failed(why string) {
 	s.finished.Do(func() {
+		s.watch.count("connect " + strings.ToLower(why))
 		s.watch.rec.Record(wire.Event{
 			Kind: wire.RelayCircuitFailed, Peer: s.Conn().RemotePeer().String(), Target: s.target, Err: why,
 		})
@@ -217,6 +288,7 @@ func (s *hopStream) ended() {
 	s.finished.Do(func() {
 		s.watch.mu.Lock()
 		delete(s.watch.open, s.circuit)
+		s.watch.bytes += int64(s.bytes.Load())
 		s.watch.mu.Unlock()
 		s.watch.rec.Record(wire.Event{
 			Kind: wire.RelayCircuitClosed, Circuit: s.circuit,

@@ -1,15 +1,11 @@
 package node
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,14 +23,14 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 	madns "github.com/multiformats/go-multiaddr-dns"
 	"go.uber.org/fx"
 
 	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/traversal/proxy"
 )
 
 const (
@@ -65,13 +61,17 @@ var tuneLibrary = sync.OnceFunc(func() {
 
 // hostConfig is what the hosts of a daemon and of a single dial differ in.
 type hostConfig struct {
-	key       crypto.PrivKey
-	rec       *recorder
-	relay     bool                                // limits of a relay
-	addrs     func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
-	traverse  bool                                // DCUtR and AutoNAT v2
-	names     madns.BasicResolver                 // nil: the system's
-	userAgent string
+	key        crypto.PrivKey
+	rec        *recorder
+	relay      bool                                // limits of a relay
+	addrs      func([]ma.Multiaddr) []ma.Multiaddr // nil: announce what the library would
+	traverse   bool                                // DCUtR and AutoNAT v2
+	names      madns.BasicResolver                 // nil: the system's
+	ways       *proxy.Finder                       // nil: TCP is dialled directly
+	certs      certificates                        // of TLS listeners; nil: the host has none
+	page       http.Handler                        // what WebSocket listeners tell browsers; nil: 404
+	transports []string                            // of Transports; none: all
+	userAgent  string
 }
 
 // newHost assembles a libp2p host that does not listen yet: TCP, QUIC,
@@ -85,10 +85,6 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	conns, err := newConnManager(cfg.relay)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connection manager: %w", err), limits.Close())
-	}
-	cert, err := selfSigned()
-	if err != nil {
-		return nil, errors.Join(err, limits.Close(), conns.Close())
 	}
 	resolver, err := newMultiaddrResolver(cfg.names)
 	if err != nil {
@@ -114,7 +110,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(traversal.Ranker), swarm.WithDialTimeoutLocal(dialTimeout)),
-		tracedTransports(cfg, cert),
+		tracedTransports(cfg),
 		libp2p.WithFxOption(fx.Invoke(func(h host.Host, u transport.Upgrader) error {
 			return addCircuits(h, u, cfg.rec)
 		})),
@@ -152,7 +148,7 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // tracedTransports are the transports, each inside a tracedTransport. The
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
-func tracedTransports(cfg hostConfig, cert tls.Certificate) libp2p.Option {
+func tracedTransports(cfg hostConfig) libp2p.Option {
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		why := ""
 		if !key.Equals(cfg.key) {
@@ -160,25 +156,64 @@ func tracedTransports(cfg hostConfig, cert tls.Certificate) libp2p.Option {
 		}
 		return &tracedTransport{t, cfg.rec, why}, err
 	}
-	return libp2p.ChainOptions(
-		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := tcp.NewTCPTransport(u, rm, shared)
+	all := map[string]libp2p.Option{
+		"tcp": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+			t, err := newTCPTransport(u, rm, shared, cfg.ways)
 			return traced(t, key, err)
 		}),
-		libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
+		"quic": libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
 			t, err := quic.NewTransport(key, cm, psk, gater, rm)
 			return traced(t, key, err)
 		}),
-		libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := websocket.New(u, rm, shared,
-				websocket.WithHandshakeTimeout(wsTimeout),
-				websocket.WithTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}),
-				// Relays have no name to certify. Who the peer is, the libp2p
-				// handshake inside proves; TLS is there to pass firewalls.
-				websocket.WithTLSClientConfig(&tls.Config{InsecureSkipVerify: true}))
+		"webtransport": libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
+			t, err := webtransport.New(key, psk, cm, gater, rm)
 			return traced(t, key, err)
 		}),
-	)
+		"web": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
+			t, err := newWebTransport(cfg, u, rm, shared)
+			return traced(t, key, err)
+		}),
+	}
+	var opts []libp2p.Option
+	for _, name := range orAll(cfg.transports) {
+		opts = append(opts, all[name])
+	}
+	return libp2p.ChainOptions(opts...)
+}
+
+// Transports are the words of Config.Transports, all of which a node speaks
+// unless it is told otherwise. web is WebSocket, and ordinary HTTPS requests.
+var Transports = []string{"quic", "tcp", "web", "webtransport"}
+
+func orAll(transports []string) []string {
+	if len(transports) == 0 {
+		return Transports
+	}
+	return transports
+}
+
+// checkTransports tells which words of a configuration are none of Transports.
+func checkTransports(words []string) error {
+	for _, w := range words {
+		if !slices.Contains(Transports, w) {
+			return fmt.Errorf("transport %q: is none of %s", w, strings.Join(Transports, ", "))
+		}
+	}
+	return nil
+}
+
+// transportWord is the word of Config.Transports for an address; empty for one
+// that no transport of ours speaks.
+func transportWord(a ma.Multiaddr) string {
+	switch t := transportOf(a); t {
+	case "quic-v1":
+		return "quic"
+	case "ws", "wss", "http", "https":
+		return "web"
+	case "tcp", "webtransport":
+		return t
+	}
+	return ""
 }
 
 // addCircuits adds the relay client, as the library's AddTransport does, but
@@ -200,31 +235,4 @@ func addCircuits(h host.Host, u transport.Upgrader, rec *recorder) error {
 	}
 	c.Start()
 	return nil
-}
-
-// selfSigned makes the certificate of the WebSocket listener. It has no name
-// and proves nothing; it is new at every start.
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "relay"},
-		NotBefore:    now.Add(-24 * time.Hour), // for clients whose clock is behind
-		NotAfter:     now.AddDate(1, 0, 0),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

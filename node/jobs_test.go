@@ -22,7 +22,7 @@ import (
 )
 
 // fixture is a task with a fresh nonce.
-func fixture(t *testing.T, name string) wasmfixtures.Task {
+func fixture(t testing.TB, name string) wasmfixtures.Task {
 	t.Helper()
 	f, err := wasmfixtures.Get(name)
 	if err != nil {
@@ -38,7 +38,7 @@ func fixture(t *testing.T, name string) wasmfixtures.Task {
 }
 
 // submit sends a task through the submitter's local API.
-func submit(t *testing.T, from *testNode, to string, path wire.Path, task wasmfixtures.Task) wire.DispatchResult {
+func submit(t testing.TB, from *testNode, to string, path wire.Path, task wasmfixtures.Task) wire.DispatchResult {
 	t.Helper()
 	r, err := Dispatch(short(t), from.cfg.Dir, wire.DispatchRequest{To: to, Path: path, Module: task.Module, Input: task.Input})
 	if err != nil {

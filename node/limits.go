@@ -3,6 +3,7 @@ package node
 import (
 	"math"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -10,7 +11,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	basicmgr "github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/x/rate"
+	"github.com/pbnjay/memory"
 )
 
 // The library allows 8 connections of one IPv4 address and 0.2 new ones a
@@ -38,13 +41,13 @@ const (
 )
 
 // newResourceManager bounds what peers can make the node spend.
-func newResourceManager(relay bool) (network.ResourceManager, error) {
+func newResourceManager(forRelay bool) (network.ResourceManager, error) {
 	limits := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&limits)
-	concrete := limits.AutoScale()
+	concrete := donorResources(limits.AutoScale())
 	perIP, perSecond, burst := donorConnsPerIP, donorConnRate, donorConnBurst
-	if relay {
-		concrete = relayLimits(concrete)
+	if forRelay {
+		concrete = relayResources()
 		perIP, perSecond, burst = relayConnsPerIP, relayConnRate, relayConnBurst
 	}
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(concrete),
@@ -71,14 +74,34 @@ func connRates(limit rate.Limit) *rate.Limiter {
 	}
 }
 
-// relayLimits bounds a relay by memory (half of the machine's: four times the
-// library's share) and by what one peer may take. Everything else would only
-// refuse donors that the memory could carry.
-func relayLimits(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
-	memory := defaults.ToPartialLimitConfig().System.Memory
-	if memory > 0 && memory < math.MaxInt64/4 {
-		memory *= 4
+// relayMemory is what all connections and circuits of a relay may take
+// together, in bytes: half of the machine's, or of what GOMEMLIMIT says where
+// that is less, as in a container. The other half is for what the library does
+// not count: TLS, the kernel's buffers, garbage.
+func relayMemory() int64 {
+	memory := min(int64(min(memory.TotalMemory(), math.MaxInt64)), debug.SetMemoryLimit(-1))
+	if memory <= 0 { // no telling
+		memory = 1 << 30
 	}
+	return memory / 2
+}
+
+// donorRelayMemory is what the circuits of a donor that relays beside its work
+// may take, in bytes: 256 of them.
+const donorRelayMemory = 256 * 2 * relayBuffer
+
+// donorResources keeps the relay of a donor small, and leaves all else at the
+// library's defaults.
+func donorResources(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
+	return rcmgr.PartialLimitConfig{
+		Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: donorRelayMemory}},
+	}.Build(defaults)
+}
+
+// relayResources bounds a relay by memory and by what one peer may take.
+// Everything else would only refuse donors that the memory could carry.
+func relayResources() rcmgr.ConcreteLimitConfig {
+	memory := rcmgr.LimitVal64(relayMemory())
 	return rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{Memory: memory},
 		// Handshakes under way: bounded, so that half-open connections cannot
@@ -92,9 +115,9 @@ func relayLimits(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
 	}.Build(rcmgr.InfiniteLimits)
 }
 
-func newConnManager(relay bool) (connmgr.ConnManager, error) {
+func newConnManager(forRelay bool) (connmgr.ConnManager, error) {
 	low, high := donorConnsLow, donorConnsHigh
-	if relay {
+	if forRelay {
 		low, high = relayConnsLow, relayConnsHigh
 	}
 	return basicmgr.NewConnManager(low, high, basicmgr.WithGracePeriod(connGrace))

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -25,6 +27,15 @@ type ListenError struct {
 
 func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
 func (e *ListenError) Unwrap() error { return e.Err }
+
+// webAddrs are the ways into a relay that look like web traffic, at one of the
+// machine's families of addresses.
+func webAddrs(host string) []string {
+	return []string{host + "/tcp/443/tls/ws"}
+}
+
+// httpAddrs are those without TLS.
+func httpAddrs(host string) []string { return []string{host + "/tcp/80/ws"} }
 
 // listenAddrs are the addresses to listen on: the configured ones, or the
 // defaults of the role. A donor's default port gives way when it is taken, with
@@ -46,10 +57,14 @@ func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
 		}
 		addrs = append(addrs, fmt.Sprintf("%s/tcp/%d", h, tcp), fmt.Sprintf("%s/udp/%d/quic-v1", h, udp))
 		if cfg.Relay {
-			addrs = append(addrs, h+"/tcp/443/tls/ws")
+			addrs = append(addrs, webAddrs(h)...)
+		}
+		if cfg.HTTP {
+			addrs = append(addrs, httpAddrs(h)...)
 		}
 	}
-	return parseAddrs("listen address", addrs)
+	all, err := parseAddrs("listen address", addrs)
+	return slices.DeleteFunc(all, func(a ma.Multiaddr) bool { return !slices.Contains(orAll(cfg.Transports), transportWord(a)) }), err
 }
 
 func parseAddrs(what string, in []string) ([]ma.Multiaddr, error) {
@@ -80,16 +95,52 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 // listen listens on every address or fails: the library itself is content with
 // one that works.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
+	done := map[string]bool{}
 	for _, a := range addrs {
+		if done[a.String()] {
+			continue
+		}
 		err := vacant(a)
 		if err == nil {
 			err = n.Listen(a)
+		}
+		if other := beside(a); err == nil && other != nil && spoken(n, other) {
+			err = n.Listen(other)
+			done[other.String()] = true
 		}
 		if err != nil {
 			return &ListenError{Addr: a.String(), Err: err}
 		}
 	}
 	return nil
+}
+
+// beside is what shares the port of an address, and costs nothing: WebTransport
+// that of QUIC, ordinary HTTP requests that of WebSocket; nil where there is none.
+func beside(a ma.Multiaddr) ma.Multiaddr {
+	switch port, _ := a.ValueForProtocol(ma.P_UDP); transportOf(a) {
+	case "quic-v1":
+		if port == "0" {
+			return nil // it would be another port
+		}
+		return a.Encapsulate(ma.StringCast("/webtransport"))
+	case "ws", "wss":
+	default:
+		return nil
+	}
+	rest, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_WS || c.Protocol().Code == ma.P_WSS })
+	if has(a, ma.P_WSS) {
+		rest = rest.Encapsulate(ma.StringCast("/tls"))
+	}
+	return rest.Encapsulate(ma.StringCast("/http"))
+}
+
+// spoken tells whether the node has a transport for an address.
+func spoken(n network.Network, a ma.Multiaddr) bool {
+	t, ok := n.(interface {
+		TransportForListening(ma.Multiaddr) transport.Transport
+	})
+	return ok && t.TransportForListening(a) != nil
 }
 
 // vacant fails when the port of addr is taken. The library listens with

@@ -157,6 +157,49 @@ func TestARelayDoesNotMoveFromItsPorts(t *testing.T) {
 	}
 }
 
+func TestARelayListensForPlainWebSocketWhenItIsTold(t *testing.T) {
+	const plain = "/ip4/0.0.0.0/tcp/80/ws"
+	for _, told := range []bool{false, true} {
+		addrs, err := listenAddrs(Config{Relay: true, HTTP: told}, discard())
+		if err != nil || slices.Contains(strs(addrs), plain) != told {
+			t.Errorf("told %t: %v, %v", told, addrs, err)
+		}
+	}
+}
+
+// someListener is a network that takes a port for WebSocket, and has what else
+// is to be served there join in.
+type someListener struct {
+	network.Network
+	t *testing.T
+}
+
+func (l someListener) Listen(addrs ...ma.Multiaddr) error {
+	for _, a := range addrs {
+		if !has(a, ma.P_WS) {
+			continue
+		}
+		port, err := net.Listen("tcp4", "127.0.0.1:"+strings.Split(a.String(), "/")[4])
+		if err != nil {
+			return err
+		}
+		l.t.Cleanup(func() { port.Close() })
+	}
+	return nil
+}
+
+func TestOnePortServesSeveralKindsOfWebTraffic(t *testing.T) {
+	port := freePort(t)
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)
+	if err := listen(someListener{t: t}, maddrs(t, at+"/tls/ws", at+"/tls/http")); err != nil {
+		t.Errorf("two kinds of web traffic: %v", err)
+	}
+	other := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", freePort(t))
+	if err := listen(someListener{t: t}, maddrs(t, other+"/tls/ws", other)); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("raw TCP beside web traffic: %v", err)
+	}
+}
+
 func maddrs(t *testing.T, in ...string) []ma.Multiaddr {
 	t.Helper()
 	out, err := parseAddrs("address", in)
@@ -203,6 +246,27 @@ func TestAnnouncedAddresses(t *testing.T) {
 			cfg:    Config{Relay: true, Announce: []string{"8.8.8.8"}},
 			direct: []string{"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip6/::1/tcp/1"},
 			want:   []string{"/ip4/8.8.8.8/tcp/1"},
+		},
+		"a relay with a name tells it too": {
+			cfg:    Config{Relay: true, ACME: ACME{Domain: "relay.example.net"}},
+			direct: []string{"/ip4/10.0.0.1/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/443/tls/ws", "/ip6/2a00::1/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/4001"},
+			want: []string{
+				"/dns4/relay.example.net/tcp/443/tls/ws", "/dns6/relay.example.net/tcp/443/tls/ws",
+				"/ip4/8.8.8.8/tcp/443/tls/ws", "/ip6/2a00::1/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/4001",
+			},
+		},
+		"a name does not make private addresses public": {
+			cfg:    Config{Relay: true, ACME: ACME{Domain: "relay.example.net"}},
+			direct: []string{"/ip4/10.0.0.1/tcp/443/tls/ws"},
+			want:   []string{"/dns4/relay.example.net/tcp/443/tls/ws", "/ip4/10.0.0.1/tcp/443/tls/ws"},
+		},
+		"the tunnel is not told: a swarm takes it for raw TCP, which hides WebSocket": {
+			cfg:    Config{Relay: true},
+			direct: []string{"/ip4/8.8.8.8/tcp/443", "/ip4/8.8.8.8/tcp/443/tls/ws", "/ip4/8.8.8.8/tcp/443/tls/http", "/ip4/8.8.8.8/udp/443/quic-v1"},
+			want:   []string{"/ip4/8.8.8.8/tcp/443/tls/ws", "/ip4/8.8.8.8/udp/443/quic-v1"},
+		},
+		"a donor's raw TCP does not hide WebSocket either": {
+			direct: []string{"/ip4/8.8.8.8/tcp/443", "/ip4/8.8.8.8/tcp/443/tls/ws"}, want: []string{"/ip4/8.8.8.8/tcp/443/tls/ws"},
 		},
 		"raw TCP does not hide WebSocket": {
 			cfg:    Config{Relay: true},

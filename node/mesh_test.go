@@ -62,8 +62,11 @@ func checkStatus(t *testing.T, donor, relay *testNode, circuit string) {
 	if s.Role != "donor" || s.PeerID != donor.host.ID().String() || !slices.Equal(s.CircuitAddrs, []string{circuit}) {
 		t.Errorf("the donor's status: %+v", s)
 	}
-	if len(s.Relays) != 1 || s.Relays[0].PeerID != relay.host.ID().String() || s.Relays[0].Inspected != nil {
-		t.Errorf("its relays: %+v", s.Relays)
+	if len(s.Relays) != 1 || s.Relays[0].PeerID != relay.host.ID().String() {
+		t.Fatalf("its relays: %+v", s.Relays)
+	}
+	if r := s.Relays[0]; (r.Transport == "wss") != (r.Inspected != nil) || r.Inspected != nil && *r.Inspected {
+		t.Errorf("over %s it is said to be inspected: %v", r.Transport, r.Inspected)
 	}
 	if !slices.Contains(s.Addrs, circuit) {
 		t.Errorf("the circuit address is not announced: %v", s.Addrs)
@@ -209,7 +212,7 @@ func TestWhatIsLearnedOfAConnectionThatHasEndedIsNotKept(t *testing.T) {
 		if got := self.observations(); len(got) != c.want {
 			t.Errorf("%s: observed %+v", name, got)
 		}
-		watch := newHopWatch(newRecorder(io.Discard, discard()))
+		watch := newHopWatch(newRecorder(io.Discard, discard()), donorLimits())
 		expire := uint64(time.Now().Add(time.Hour).Unix())
 		watch.reserved(c.conn, &pb.HopMessage{Status: pb.Status_OK.Enum(), Reservation: &pb.Reservation{Expire: &expire}})
 		if got := watch.reservations(time.Now()); len(got) != c.want {

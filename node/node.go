@@ -29,6 +29,7 @@ import (
 
 	"github.com/worldcompute/wce2e/node/sandbox"
 	"github.com/worldcompute/wce2e/node/traversal"
+	"github.com/worldcompute/wce2e/node/traversal/discovery"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -40,13 +41,23 @@ type Config struct {
 	Relay       bool     // be a relay for others, and need none
 	Listen      []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
 	Announce    []string // IP addresses that the machine is reached at, where they are not on an interface
+	Transports  []string // of Transports, the only ones to dial and to listen on; empty means all
 	Name        string   // shown in status; empty means the hostname
 	Allow       []string // peer IDs that may submit jobs, or "any"; empty means nobody
+	Private     string   // name of a private mesh, apart from the public one; empty means the public one
 	// RefuseInspected leaves relays to which the way leads through a TLS interceptor
 	// that this machine trusts.
 	RefuseInspected bool
 	Version         string       // of the software, as told to peers
 	Log             *slog.Logger // nil means discard
+
+	Metrics        string // host:port to tell Prometheus at; empty means nowhere
+	NoRelay        bool   // a donor: do not relay for others, not even when it is publicly reachable
+	MaxCircuitRate int64  // bytes a second that each relayed circuit may carry, both ways together; 0 means any
+	ACME           ACME   // a relay's certificate; the zero value is self-signed
+	HTTP           bool   // a relay: listen for plain WebSocket on 80 as well
+
+	offer hysteresis // zero but in tests
 }
 
 // Check tells everything that is wrong with a configuration as it stands, and
@@ -59,7 +70,8 @@ func (c Config) Check() error {
 	_, err := parseAddrs("listen address", c.Listen)
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
-	errs = append(errs, err)
+	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
+	errs = append(errs, checkTransports(c.Transports))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }
@@ -143,8 +155,11 @@ type node struct {
 	addrs     *addrLog
 	self      *selfImage
 	keeper    *traversal.Keeper
+	discovery *discovery.Discovery
 	keeping   sync.WaitGroup
-	relay     *relayService // nil unless the node is one
+	certs     certificates
+	relay     *relayService
+	metrics   *metricsServer // nil: none wanted
 	runner    *sandbox.Runner
 	jobs      *jobServer
 	submitter *submitter
@@ -185,7 +200,7 @@ func newNode(cfg Config) *node {
 // what it serves before it listens: donors that come back at once would be told
 // that a relay is none.
 func (n *node) steps() []func() error {
-	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.listen, n.join, n.serveAPI}
+	return []func() error{n.openDir, n.makeHost, n.serveRelay, n.serveJobs, n.makeKeeper, n.discover, n.listen, n.join, n.offerRelay, n.serveMetrics, n.serveAPI}
 }
 
 // openDir takes possession of the node's directory.
@@ -213,10 +228,13 @@ func (n *node) makeHost() error {
 	if n.announcer, err = newAnnouncer(n.cfg); err != nil {
 		return err
 	}
+	if n.certs, err = newCertificates(n.cfg.Dir, n.cfg.ACME, n.log); err != nil {
+		return err
+	}
 	n.around = newSurroundings(n.cfg.Dir, n.rec, n.log)
 	n.host, err = newHost(hostConfig{
-		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names,
-		userAgent: "wce2e/" + n.cfg.Version,
+		key: key, rec: n.rec, relay: n.cfg.Relay, addrs: n.announcer.addrs, traverse: true, names: n.around.names, ways: n.around.ways, transports: n.cfg.Transports,
+		userAgent: "wce2e/" + n.cfg.Version, certs: n.certs, page: n.page(),
 	})
 	if err != nil {
 		return err
@@ -228,16 +246,6 @@ func (n *node) makeHost() error {
 // listen opens the node to its network, watched from the first moment on.
 func (n *node) listen() error {
 	n.self, n.conns = newSelfImage(n.rec), newConnLog(n.rec)
-	n.keeper = &traversal.Keeper{
-		Host: n.host, Bootstrap: n.cfg.bootstrap(), Record: n.rec.Record, ConnID: connID, Log: n.log,
-		Changed:  func() { n.addrs.relaysChanged() },
-		Want:     wantReservations,
-		Resolver: n.around.names, SecondOpinion: n.around.names.Encrypted(), Memory: n.around,
-		RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
-	}
-	if n.cfg.Relay {
-		n.keeper.Want = -1
-	}
 	var err error
 	if n.addrs, err = newAddrLog(n.host, n.rec, n.announcer, n.keeper.CircuitAddrs); err != nil {
 		return err
@@ -255,14 +263,8 @@ func (n *node) listen() error {
 		return err
 	}
 	n.addrs.update()
+	obtainCertificate(n.ctx, n.certs)
 	return nil
-}
-
-func (n *node) serveRelay() (err error) {
-	if n.cfg.Relay {
-		n.relay, err = startRelay(n.host, n.rec)
-	}
-	return err
 }
 
 func (n *node) serveJobs() error {
@@ -285,22 +287,6 @@ func (n *node) serveJobs() error {
 	for _, v := range wire.Versions {
 		n.host.SetStreamHandler(protocol.ID(v.Protocol()), n.jobs.handler(v))
 	}
-	return nil
-}
-
-// wantReservations is how many relays a donor is reachable through at once: when
-// one goes, nobody notices.
-const wantReservations = 2
-
-// join starts to look for relays, and never stops.
-func (n *node) join() error {
-	n.keeping.Go(func() { n.around.watch(n.ctx, n.keeper) })
-	n.keeping.Go(func() { n.around.watchPortal(n.ctx, n.keeper) })
-	n.keeping.Go(func() {
-		if err := n.keeper.Run(n.ctx); err != nil && n.ctx.Err() == nil {
-			n.failed <- fmt.Errorf("join the mesh: %w", err)
-		}
-	})
 	return nil
 }
 

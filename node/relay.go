@@ -1,59 +1,200 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// What a relay gives. A circuit has no limit of time or data: whatever the
-// limit, it would cut a job in two without a reason that either side can see,
-// and a limited connection is one that libraries will not open streams on
-// unasked. What bounds a relay is its memory (relayLimits) and these numbers.
+// What every relay of ours gives. A circuit has no limit of time or data:
+// whatever the limit, it would cut a job in two without a reason that either
+// side can see, and a limited connection is one that libraries will not open
+// streams on unasked. What bounds a relay is its memory (relayMemory), and the
+// numbers of wire.RelayLimits.
 const (
-	reservationTTL  = time.Hour // the library's; donors renew in time
-	maxReservations = 16384     // all together, and from one address: campuses sit behind one
-	maxCircuits     = 256       // open at once, per peer, as source or target
-	relayBuffer     = 64 << 10  // bytes, per direction; the library's 2 KiB halve the throughput
+	reservationTTL = time.Hour // the library's; donors renew in time
+	relayBuffer    = 64 << 10  // bytes, per direction; the library's 2 KiB halve the throughput
 )
 
-// relayService is the circuit v2 relay of a node that runs with Relay.
-type relayService struct {
-	*relay.Relay
-	watch *hopWatch
+// volunteerLimits are those of a node that runs as a relay: whole campuses sit
+// behind one address, and 1,000 donors of one must fit.
+func volunteerLimits() wire.RelayLimits {
+	return wire.RelayLimits{
+		Reservations:           16384,
+		ReservationsPerAddress: 4096,
+		CircuitsPerPeer:        256,
+		MemoryBytes:            relayMemory(),
+	}
 }
 
-func startRelay(h host.Host, rec *recorder) (*relayService, error) {
-	watch := newHopWatch(rec)
+// donorLimits are those of a donor that relays beside its own work: a small
+// share of a machine that is lent for something else.
+func donorLimits() wire.RelayLimits {
+	return wire.RelayLimits{
+		Reservations:           128, // below donorConnsLow: the connection manager keeps them
+		ReservationsPerAddress: 64,
+		CircuitsPerPeer:        16,
+		MemoryBytes:            donorRelayMemory,
+	}
+}
+
+// relayService is the circuit v2 relay of a node. It serves from start to stop,
+// and can be started again; what it has counted, it keeps.
+type relayService struct {
+	host   host.Host
+	rec    *recorder
+	limits wire.RelayLimits
+	watch  *hopWatch
+
+	mu    sync.Mutex   // guards the fields below
+	relay *relay.Relay // nil: not serving
+	since time.Time
+	why   string
+}
+
+func newRelayService(h host.Host, rec *recorder, limits wire.RelayLimits) *relayService {
+	watch := newHopWatch(rec, limits)
 	h.Network().Notify(watch.notifiee())
-	r, err := relay.New(hopHost{h, watch},
+	return &relayService{host: h, rec: rec, limits: limits, watch: watch}
+}
+
+// start begins to relay for others. On one that serves it does nothing.
+func (s *relayService) start(why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay != nil {
+		return nil
+	}
+	r, err := relay.New(hopHost{s.host, s.watch},
 		relay.WithResources(relay.Resources{
-			ReservationTTL:        reservationTTL,
-			MaxReservations:       maxReservations,
-			MaxReservationsPerIP:  maxReservations,
-			MaxReservationsPerASN: maxReservations,
-			MaxCircuits:           maxCircuits,
+			ReservationTTL:       reservationTTL,
+			MaxReservations:      s.limits.Reservations,
+			MaxReservationsPerIP: s.limits.ReservationsPerAddress,
+			// The library asks this of IPv6 only, where one machine has more
+			// addresses than can be counted.
+			MaxReservationsPerASN: s.limits.Reservations / 2,
+			MaxCircuits:           s.limits.CircuitsPerPeer,
 			BufferSize:            relayBuffer,
 		}),
-		// The announcer has chosen already. A relay of a private mesh must
-		// name its private addresses: clients in Rust refuse a reservation
-		// without any.
-		relay.WithReservationAddressFilter(func(ma.Multiaddr) bool { return true }))
+		relay.WithReservationAddressFilter(reachedThrough(s.host.Addrs)))
 	if err != nil {
-		return nil, fmt.Errorf("start relay: %w", err)
+		return fmt.Errorf("start relay: %w", err)
 	}
-	return &relayService{r, watch}, nil
+	s.relay, s.since, s.why = r, time.Now().UTC(), why
+	s.rec.Record(wire.Event{Kind: wire.RelayServing, Outcome: wire.OK, Detail: "relaying for others: " + why})
+	return nil
+}
+
+// stop ends it. Reservations are forgotten: peers hear that the protocol is
+// gone and look elsewhere. Circuits that stand go on.
+func (s *relayService) stop(why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay == nil {
+		return nil
+	}
+	err := s.relay.Close()
+	s.relay = nil
+	s.watch.forgetAll()
+	s.rec.Record(wire.Event{Kind: wire.RelayServing, Outcome: wire.Aborted, Detail: "no longer relaying for others: " + why})
+	if err != nil {
+		return fmt.Errorf("stop relay: %w", err)
+	}
+	return nil
+}
+
+// close ends the service with its node.
+func (s *relayService) close() error {
+	if s == nil {
+		return nil
+	}
+	return s.stop(errStopped.Error())
+}
+
+// counts are what the relay gives and has given, and whether it serves now.
+func (s *relayService) counts() (wire.Serving, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.watch.counts()
+	out.Since, out.Why, out.Limits = s.since, s.why, s.limits
+	return out, s.relay != nil
+}
+
+// serving is the same; nil when it does not serve.
+func (s *relayService) serving() *wire.Serving {
+	if s == nil {
+		return nil
+	}
+	out, serving := s.counts()
+	if !serving {
+		return nil
+	}
+	return &out
 }
 
 // held are the reservations that stand.
-func (r *relayService) held() []wire.Held {
-	if r == nil {
+func (s *relayService) held() []wire.Held {
+	if s == nil {
 		return nil
 	}
-	return r.watch.reservations(time.Now())
+	return s.watch.reservations(time.Now())
+}
+
+// reachedThrough chooses which of a relay's own addresses its clients are told.
+// A circuit through another relay is none: nobody can dial a circuit through a
+// circuit. A private address is one only in a private mesh, which has no other,
+// and where clients in Rust refuse a reservation without any.
+func reachedThrough(own func() []ma.Multiaddr) relay.ReservationAddressFilterFunc {
+	direct := func(a ma.Multiaddr) bool { return !has(a, ma.P_CIRCUIT) }
+	return func(a ma.Multiaddr) bool {
+		if !direct(a) {
+			return false
+		}
+		return manet.IsPublicAddr(a) || len(ma.FilterAddrs(own(), direct, manet.IsPublicAddr)) == 0
+	}
+}
+
+// minCircuitRate, in bytes a second, passes one relayBuffer in 4 s: liveness
+// checks of the connection inside time out later than that.
+const minCircuitRate = 16 << 10
+
+func checkCircuitRate(rate int64) error {
+	if rate != 0 && rate < minCircuitRate {
+		return fmt.Errorf("circuit rate of %d bytes a second: at least %d can carry a job, and 0 means any", rate, minCircuitRate)
+	}
+	return nil
+}
+
+// checkRelay tells what is wrong with the settings of a relay.
+func (c Config) checkRelay() error {
+	var errs []error
+	if c.Relay && c.NoRelay {
+		errs = append(errs, errors.New("relay: to be one and not to be one contradict each other"))
+	}
+	if !c.Relay && (c.ACME.Domain != "" || c.HTTP) {
+		errs = append(errs, errors.New("relay: a domain and port 80 are for relays only"))
+	}
+	return errors.Join(append(errs, checkCircuitRate(c.MaxCircuitRate))...)
+}
+
+// serveRelay makes the node able to relay, and a relay begin.
+func (n *node) serveRelay() error {
+	limits := donorLimits()
+	if n.cfg.Relay {
+		limits = volunteerLimits()
+	}
+	limits.CircuitBytesPerSecond = n.cfg.MaxCircuitRate
+	n.relay = newRelayService(n.host, n.rec, limits)
+	if !n.cfg.Relay {
+		return nil
+	}
+	return n.relay.start("it was started as a relay")
 }

@@ -33,6 +33,7 @@ func (n *node) status() wire.Status {
 		Relays:       orEmpty(n.keeper.Relays()),
 		Peers:        n.peers(),
 		Reservations: n.relay.held(),
+		Serving:      n.relay.serving(),
 		Jobs:         n.jobs.jobCounts(),
 		Dials:        n.rec.dialCounts(),
 	}

@@ -24,6 +24,7 @@ func (n *node) stop(why string) error {
 	if n.api != nil {
 		errs = append(errs, n.api.close(stopAPI))
 	}
+	errs = append(errs, n.metrics.close())
 	n.cancel(errStopped)
 	if !within(deadline, stopTraversal, n.keeping.Wait) {
 		errs = append(errs, fmt.Errorf("stop node: traversal did not end within %s", stopTraversal))
@@ -41,8 +42,9 @@ func (n *node) stop(why string) error {
 	if n.jobs != nil {
 		n.jobs.farewell(deadline)
 	}
-	if n.relay != nil {
-		errs = append(errs, n.relay.Close())
+	errs = append(errs, n.relay.close())
+	if n.discovery != nil {
+		errs = append(errs, n.discovery.Close())
 	}
 	if n.addrs != nil {
 		n.addrs.close()

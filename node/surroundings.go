@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/worldcompute/wce2e/node/traversal"
 	"github.com/worldcompute/wce2e/node/traversal/localnet"
 	"github.com/worldcompute/wce2e/node/traversal/names"
+	"github.com/worldcompute/wce2e/node/traversal/proxy"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -38,6 +40,7 @@ const (
 type surroundings struct {
 	rec    *recorder
 	log    *slog.Logger
+	ways   *proxy.Finder
 	names  *names.Resolver
 	memory *localnet.Memory
 	narrow atomic.Bool // full-size packets vanish
@@ -50,9 +53,18 @@ type surroundings struct {
 func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings {
 	s := &surroundings{rec: rec, log: log,
 		memory: &localnet.Memory{Path: filepath.Join(dir, waysFile), Log: log}}
-	s.names = &names.Resolver{CacheFile: filepath.Join(dir, namesFile), Log: log, Answered: s.answered}
+	s.ways = &proxy.Finder{Narrow: s.narrow.Load, Log: log, Found: func(url, source string) {
+		rec.Record(wire.Event{Kind: wire.ProxyFound, Detail: url + ", named by " + source})
+	}}
+	s.names = &names.Resolver{Dial: s.dial, CacheFile: filepath.Join(dir, namesFile), Log: log, Answered: s.answered}
 	s.locate(context.Background())
 	return s
+}
+
+// dial opens a TCP connection by whichever way stands first.
+func (s *surroundings) dial(ctx context.Context, hostport string) (net.Conn, error) {
+	c, _, err := s.ways.Dial(ctx, hostport)
+	return c, err
 }
 
 // locate finds out which network this is.
@@ -124,6 +136,7 @@ func (s *surroundings) answered(a names.Answer) {
 func (s *surroundings) watch(ctx context.Context, keeper *traversal.Keeper) {
 	err := localnet.Watch(ctx, func(c localnet.Change) {
 		s.rec.Record(wire.Event{Kind: wire.NetworkChanged, Detail: c.What})
+		s.ways.Reset()
 		s.names.CloseIdleConnections()
 		s.locate(ctx)
 		keeper.NetworkChanged()

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,11 +13,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/pkg/sftp"
+	"golang.org/x/sys/unix"
 )
 
 // order is what a test asks an agent on a host to do with its network.
@@ -25,9 +27,15 @@ type order struct {
 	Network string
 	Addr    string
 	From    string // dial: local address
+	MSS     int    // dial: the longest TCP segment; 0 means the kernel's choice
 	ID      int    // of a socket
 	Data    []byte
 	Timeout time.Duration
+	Name    string            // tls: SNI
+	ALPN    []string          // tls
+	Public  bool              // tls listen: with the certificate that public hosts have
+	Method  string            // fetch
+	Headers map[string]string // fetch
 }
 
 type answer struct {
@@ -37,6 +45,7 @@ type answer struct {
 	Data   []byte
 	Took   time.Duration
 	Err    string
+	seen   // of TLS and HTTP
 }
 
 // hand is a test's hand on a host's network: this program, running there.
@@ -48,41 +57,21 @@ type hand struct {
 	out  *json.Decoder
 }
 
-const agentPath = "agent"
+// agentPath is this program, without a copy of it in the host's memory: every
+// host's PID 1 runs it.
+const agentPath = "/proc/1/exe"
 
-// hand uploads this program to a host, starts it as an agent, and returns a
-// hand on it.
+// hand starts this program as an agent on a host, and returns a hand on it.
 func (l *Lab) hand(t testing.TB, host string) *hand {
 	t.Helper()
-	c := l.login(t, host)
-	files, err := sftp.NewClient(c, sftp.UseConcurrentWrites(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer files.Close()
-	from, err := os.Open(ownBinary(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer from.Close()
-	to, err := files.Create(agentPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := to.ReadFromWithConcurrency(from, 64); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(to.Chmod(0o700), to.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.NewSession()
+	s, err := l.login(t, host).NewSession()
 	if err != nil {
 		t.Fatal(err)
 	}
 	in, err1 := s.StdinPipe()
 	out, err2 := s.StdoutPipe()
 	s.Stderr = t.Output()
-	if err := errors.Join(err1, err2, s.Start("exec ./"+agentPath+" agent")); err != nil {
+	if err := errors.Join(err1, err2, s.Start("exec "+agentPath+" agent")); err != nil {
 		t.Fatal(err)
 	}
 	return &hand{t: t, name: host, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
@@ -143,10 +132,10 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 			c, err := net.ListenPacket(o.Network, o.Addr)
 			return keep(c, err)
 		}
-		l, err := net.Listen(o.Network, o.Addr)
+		l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), o.Network, o.Addr)
 		return keep(l, err)
 	case "dial":
-		d := net.Dialer{Timeout: o.Timeout}
+		d := net.Dialer{Timeout: o.Timeout, KeepAlive: -1} // an idle flow is to be idle
 		if o.From != "" {
 			from, err := net.ResolveTCPAddr("tcp4", o.From)
 			if err != nil {
@@ -154,13 +143,21 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 			}
 			d.LocalAddr = from
 		}
+		if o.MSS > 0 {
+			d.Control = func(_, _ string, c syscall.RawConn) (err error) {
+				return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, o.MSS) }), err)
+			}
+		}
 		c, err := d.Dial(o.Network, o.Addr)
 		if err == nil {
 			a.Local, a.Remote = c.LocalAddr().String(), c.RemoteAddr().String()
 		}
 		return keep(c, err)
 	case "accept":
-		l := (*sockets)[o.ID].(*net.TCPListener)
+		l := (*sockets)[o.ID].(interface {
+			net.Listener
+			SetDeadline(time.Time) error
+		})
 		l.SetDeadline(deadline)
 		c, err := l.Accept()
 		if err == nil {
@@ -169,7 +166,7 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return keep(c, err)
 	case "write":
 		if c, ok := (*sockets)[o.ID].(net.PacketConn); ok && o.Addr != "" {
-			to, err := net.ResolveUDPAddr("udp4", o.Addr)
+			to, err := net.ResolveUDPAddr("udp", o.Addr)
 			if err != nil {
 				return err
 			}
@@ -194,8 +191,16 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := c.Read(buf)
 		a.Data = buf[:n]
 		return err
+	case "flags": // of the host's interface
+		ifc, err := net.InterfaceByName(eth0)
+		if err == nil {
+			a.Data = []byte(ifc.Flags.String())
+		}
+		return err
 	case "query":
 		return o.query(a)
+	case "end": // of one direction
+		return (*sockets)[o.ID].(*net.TCPConn).CloseWrite()
 	case "close":
 		return (*sockets)[o.ID].Close()
 	case "sink": // read a stream to its end, and say how much it was
@@ -203,6 +208,14 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		n, err := io.Copy(io.Discard, c)
 		a.Data = fmt.Append(nil, n)
 		return err
+	case "tls listen":
+		l, err := listenTLS(o.Addr, o.Public)
+		return keep(l, err)
+	case "tls":
+		c, err := o.dialTLS(a)
+		return keep(c, err)
+	case "fetch":
+		return o.fetch(a)
 	case "pour": // write for the timeout, then close
 		c := (*sockets)[o.ID].(net.Conn)
 		buf := make([]byte, 256<<10)

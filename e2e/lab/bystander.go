@@ -38,7 +38,7 @@ func (o hostOrders) standBy(r *reaper, log *slog.Logger) error {
 		return err
 	}
 	defer logFile.Close()
-	_, ended, err := r.start(bystanderBinary, []string{bystanderBinary, "node", "run", "--dir", home, "--name", o.Machine.Name, "--no-bootstrap",
+	_, ended, err := r.start(bystanderBinary, []string{bystanderBinary, "node", "run", "--dir", home, "--name", o.Machine.Name, "--no-bootstrap", "--no-relay",
 		"--listen", fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", bystanderPort),
 		"--listen", fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", bystanderPort)},
 		&os.ProcAttr{Dir: home, Env: environment(), Files: []*os.File{nil, logFile, logFile}, Sys: &syscall.SysProcAttr{Setsid: true}})

@@ -27,8 +27,9 @@ type Host struct {
 	Name    string     `json:"name"`
 	Network string     `json:"network"` // empty for a bystander
 	Profile string     `json:"profile"`
-	Addr    netip.Addr `json:"addr"`   // on its own interface
-	Egress  netip.Addr `json:"egress"` // what the internet sees; the same as Addr without NAT
+	Addr    netip.Addr `json:"addr"`           // on its own interface
+	Addr6   netip.Addr `json:"addr6,omitzero"` // the same; invalid where there is no IPv6
+	Egress  netip.Addr `json:"egress"`         // what the internet sees; the same as Addr without NAT
 }
 
 // Profile is what an institution, an ISP or a home puts between its hosts and

@@ -15,9 +15,9 @@ import (
 // dnsTTL is short, in seconds: a lab's names may change while it runs.
 const dnsTTL = 60
 
-// zone is the lab's own DNS: hosts with public addresses, and the bystanders as
-// _dnsaddr.bootstrap. There is no other zone in this internet, so every other
-// name is answered at once, with "no such name".
+// zone is the lab's own DNS: hosts with public addresses, the bystanders as
+// _dnsaddr.bootstrap, and the few public services that this internet has. Every
+// other name is answered at once, with "no such name".
 type zone struct {
 	origin string // fully qualified, lower case
 
@@ -31,14 +31,27 @@ func newZone(p plan) *zone {
 	for _, m := range p.Machines {
 		if m.Site < 0 {
 			z.addA(m.Name, m.Addr.Addr())
+			z.addAAAA(m.Name, m.Addr6.Addr())
 		}
 	}
 	return z
 }
 
 func (z *zone) addA(host string, addr netip.Addr) {
-	name := strings.ToLower(host) + "." + z.origin
-	z.add(&dns.A{Hdr: header(name, dns.TypeA), A: addr.AsSlice()})
+	z.addName(host+"."+z.origin, addr)
+}
+
+// addName adds a name that need not be below the zone's origin.
+func (z *zone) addName(name string, addr netip.Addr) {
+	z.add(&dns.A{Hdr: header(dns.CanonicalName(name), dns.TypeA), A: addr.AsSlice()})
+}
+
+// addAAAA does nothing for an invalid address: without IPv6.
+func (z *zone) addAAAA(host string, addr netip.Addr) {
+	if addr.IsValid() {
+		name := strings.ToLower(host) + "." + z.origin
+		z.add(&dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: addr.AsSlice()})
+	}
 }
 
 // addDNSAddr publishes a multiaddr below _dnsaddr.<name>.<zone>, as /dnsaddr
@@ -57,23 +70,23 @@ func header(name string, kind uint16) dns.RR_Header {
 	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: dnsTTL}
 }
 
-// ServeDNS implements dns.Handler.
-func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	a := new(dns.Msg)
-	a.SetReply(q)
-	a.Authoritative, a.RecursionAvailable = true, true
-	if len(q.Question) != 1 {
-		a.Rcode = dns.RcodeFormatError
-	} else {
-		z.answer(a, q.Question[0])
+// lookup is the first address of a name.
+func (z *zone) lookup(name string) (netip.Addr, bool) {
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	for _, rr := range z.records[dns.CanonicalName(name)] {
+		if a, ok := rr.(*dns.A); ok {
+			return netip.AddrFromSlice(a.A.To4())
+		}
 	}
-	if o := q.IsEdns0(); o != nil {
-		a.SetEdns0(o.UDPSize(), false)
-	}
-	if w.RemoteAddr().Network() == "udp" {
-		a.Truncate(udpSize(q))
-	}
-	_ = w.WriteMsg(a) // whoever asked asks again
+	return netip.Addr{}, false
+}
+
+func (z *zone) has(name string) bool {
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	_, ok := z.records[dns.CanonicalName(name)]
+	return ok
 }
 
 func (z *zone) answer(a *dns.Msg, q dns.Question) {
@@ -112,6 +125,46 @@ func (z *zone) soa() dns.RR {
 		Serial: 1, Refresh: dnsTTL, Retry: dnsTTL, Expire: dnsTTL, Minttl: dnsTTL}
 }
 
+// answers is how a resolver answers: it adds to a reply what there is to say to
+// one question. A zone's own is its method answer; others are put before it.
+type answers func(reply *dns.Msg, q dns.Question)
+
+// before answers from z what z has, and leaves the rest to next.
+func (z *zone) before(next answers) answers {
+	return func(reply *dns.Msg, q dns.Question) {
+		if z.has(q.Name) {
+			z.answer(reply, q)
+			return
+		}
+		next(reply, q)
+	}
+}
+
+// reply is the whole message that answers q.
+func (f answers) reply(q *dns.Msg) *dns.Msg {
+	a := new(dns.Msg)
+	a.SetReply(q)
+	a.Authoritative, a.RecursionAvailable = true, true
+	if len(q.Question) != 1 {
+		a.Rcode = dns.RcodeFormatError
+	} else {
+		f(a, q.Question[0])
+	}
+	if o := q.IsEdns0(); o != nil {
+		a.SetEdns0(o.UDPSize(), false)
+	}
+	return a
+}
+
+// ServeDNS implements dns.Handler.
+func (f answers) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	a := f.reply(q)
+	if w.RemoteAddr().Network() == "udp" {
+		a.Truncate(udpSize(q))
+	}
+	_ = w.WriteMsg(a) // whoever asked asks again
+}
+
 func udpSize(q *dns.Msg) int {
 	if o := q.IsEdns0(); o != nil {
 		return int(o.UDPSize())
@@ -120,7 +173,7 @@ func udpSize(q *dns.Msg) int {
 }
 
 // serve answers on port 53 of addr inside ns, over UDP and TCP, until fail.
-func (z *zone) serve(ns netNS, addr netip.Addr, fail func(error)) error {
+func (f answers) serve(ns netNS, addr netip.Addr, fail func(error)) error {
 	var udp net.PacketConn
 	var tcp net.Listener
 	err := ns.do(func() (err error) {
@@ -134,7 +187,7 @@ func (z *zone) serve(ns netNS, addr netip.Addr, fail func(error)) error {
 	if err != nil {
 		return fmt.Errorf("serve DNS on %s: %w", addr, err)
 	}
-	for _, s := range []*dns.Server{{PacketConn: udp, Handler: z}, {Listener: tcp, Handler: z}} {
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: f}, {Listener: tcp, Handler: f}} {
 		go func() { fail(fmt.Errorf("serve DNS on %s: %w", addr, s.ActivateAndServe())) }()
 	}
 	return nil

@@ -9,7 +9,7 @@
 //	        lab init (PID 1 of a PID namespace)       │
 //	            │                                     │
 //	   ┌────────┴─────────── core ──────────────┐     │
-//	   │ routes between sites, answers DNS      │     │
+//	   │ routes between sites, public resolvers │     │
 //	   └─┬─────────┬──────────┬──────────┬──────┘     │
 //	   wire      wire       wire       wire   latency, one access link each
 //	     │         │          │          │            │
@@ -24,6 +24,19 @@
 // namespaces without processes. When the pipe from the suite closes, however the
 // suite ended, lab init removes the lab's folder and exits, and as PID 1 it takes
 // every process along; namespaces go with the last process that holds them.
+//
+// What networks run beyond rules (proxies, TLS inspection, portals, resolvers
+// that lie) are services: lab init serves them on sockets inside the routers'
+// namespaces. The core has the public resolvers of the real internet at their
+// real addresses, over TLS and HTTPS as well; every host trusts the authority that
+// signs for them, which is made anew for each lab. It has signed for the hosts
+// with public addresses, too: their certificates are in ~/tls.
+//
+// A network's profile is a list of firewall rules in its router, and profiles
+// compose: "symmetric + udp-blocked" has the rules of both. While the lab stands
+// the suite gives it orders through the pipe: another profile for a network, a
+// reboot of a router, a dead link. There is IPv6 only where a profile of the lab
+// asks for it.
 //
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it

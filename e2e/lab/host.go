@@ -3,10 +3,12 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,14 +21,18 @@ type hostOrders struct {
 	Binary     string // of a bystander
 	Authorized string
 	Machine    machine
+	Equipment  equipment
 }
 
-func (p plan) ordersFor(m machine) hostOrders {
+func (n *network) ordersFor(m machine) (hostOrders, error) {
+	p := n.plan
 	o := hostOrders{Root: p.rootDir(), Zone: p.Zone, Authorized: p.Authorized, Machine: m}
 	if m.Bystander {
 		o.Binary = p.Binary
 	}
-	return o
+	var err error
+	o.Equipment, err = n.equipment(m)
+	return o, err
 }
 
 // runHost is PID 1 of a host: it makes the host's file system, then serves SSH,
@@ -61,13 +67,27 @@ func becomeHost(o hostOrders) error {
 		return fmt.Errorf("make the root file system: %w", err)
 	}
 	os.Clearenv()
-	for _, v := range environment() {
+	for _, v := range o.environment() {
 		name, value, _ := strings.Cut(v, "=")
 		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
 	}
+	for name, text := range o.Equipment.Files {
+		if err := writePrivate(filepath.Join(home, name), text); err != nil {
+			return fmt.Errorf("equip the host: %w", err)
+		}
+	}
 	return os.Chdir(home)
+}
+
+// environment is what a login has from the start: as OpenSSH sets it for root,
+// and what the network's administrators add.
+func (o hostOrders) environment() []string { return append(environment(), o.Equipment.Env...) }
+
+// writePrivate writes a file that only its owner can read.
+func writePrivate(path, text string) error {
+	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600))
 }
 
 func (o hostOrders) serve(r *reaper, log *slog.Logger) error {

@@ -19,29 +19,32 @@ import (
 )
 
 // runInit is lab init: PID 1 of the lab. It builds the network, starts the
-// hosts, serves DNS and moves frames until the suite is gone. Its exit ends
-// every process of the lab.
+// hosts, serves DNS, moves frames and obeys orders until the suite is gone. Its
+// exit ends every process of the lab.
 func runInit() error {
 	survivePipes()
 	dir := os.Args[1]
 	var p plan
-	gone, err := orders(&p)
-	if err != nil {
-		return errors.Join(confess(err), os.RemoveAll(dir)) // the suite was killed while it wrote
+	suite := json.NewDecoder(os.NewFile(fdOrders, "orders"))
+	if err := suite.Decode(&p); err != nil {
+		return errors.Join(confess(fmt.Errorf("read the plan: %w", err)), os.RemoveAll(dir)) // the suite was killed while it wrote
 	}
+	commands := make(chan command)
 	go func() {
-		<-gone
+		hear(suite, commands)
 		os.RemoveAll(dir) // the suite does so too, unless it was killed
 		os.Exit(0)
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := raise(p, log); err != nil {
+	net, err := raise(p, log)
+	if err != nil {
 		return confess(err)
 	}
-	if err := say(status{Ready: true}); err != nil {
-		return err
+	err = say(status{Ready: true})
+	for err == nil {
+		err = say(net.obey(<-commands))
 	}
-	select {}
+	return err
 }
 
 // survivePipes keeps a broken stderr from killing this process before it has
@@ -49,29 +52,30 @@ func runInit() error {
 func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // raise builds the lab. On an error the process exits, and with it all that stood.
-func raise(p plan, log *slog.Logger) error {
+func raise(p plan, log *slog.Logger) (*network, error) {
 	if err := ownProc(); err != nil {
-		return err
+		return nil, err
 	}
 	net, err := newNetwork(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	hosts, err := net.boot()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := net.connect(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, w := range net.wires {
 		w.run(func(err error) { log.Error("a wire broke", "err", err) })
 	}
 	zone := newZone(p)
-	if err := net.serveDNS(zone, func(err error) { log.Error("DNS stopped", "err", err) }); err != nil {
-		return err
+	net.zone = zone
+	if err := net.startServices(zone, func(err error) { log.Error("a service stopped", "err", err) }); err != nil {
+		return nil, err
 	}
-	return settle(p, hosts, zone, log)
+	return net, settle(p, hosts, zone, log)
 }
 
 // ownProc separates this process's mounts from the machine's, and gives it a
@@ -82,18 +86,6 @@ func ownProc() error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount the lab's own /proc: %w", err)
-	}
-	return nil
-}
-
-func (n *network) serveDNS(z *zone, fail func(error)) error {
-	if err := z.serve(n.core, resolver, fail); err != nil {
-		return err
-	}
-	for i, s := range n.plan.Sites {
-		if err := z.serve(n.sites[i], s.LAN.Addr(), fail); err != nil {
-			return fmt.Errorf("network %s: %w", s.Name, err)
-		}
 	}
 	return nil
 }
@@ -140,6 +132,10 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 		return nil, err
 	}
 	defer statusW.Close()
+	tell, err := n.ordersFor(m)
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{hostArg0}
 	cmd.Env = []string{}
@@ -161,7 +157,7 @@ func (n *network) bootOne(m machine, ns netNS) (*hostProcess, error) {
 		return nil, err
 	}
 	h := &hostProcess{machine: m, cmd: cmd, orders: json.NewEncoder(ordersW), status: json.NewDecoder(statusR), pipes: []*os.File{ordersW, statusR}}
-	return h, h.orders.Encode(n.plan.ordersFor(m))
+	return h, h.orders.Encode(tell)
 }
 
 // listen opens the socket by which the suite reaches a host. The host has it by

@@ -37,9 +37,14 @@ type Lab struct {
 	Hosts     []Host // bystanders included
 
 	process *os.Process   // lab init
-	pipe    *os.File      // its end is the lab's end
+	pipe    *os.File      // to lab init; its end is the lab's end
+	status  *os.File      // from lab init
 	done    chan struct{} // closed when lab init, and so every process of the lab, is gone
 	close   func() error
+
+	mu     sync.Mutex    // guards the fields below: one order at a time
+	orders *json.Encoder // into pipe
+	said   *json.Decoder // out of status
 }
 
 // Up builds a lab. ctx bounds the building only: a lab that stands outlives it,
@@ -114,33 +119,30 @@ func up(ctx context.Context, p plan, log *slog.Logger) (*Lab, error) {
 	}
 	l := &Lab{Dir: p.Dir, SSHConfig: config, Hosts: p.hosts(), done: make(chan struct{})}
 	l.close = sync.OnceValue(l.end)
-	said, err := l.start(p, log)
-	if err != nil {
+	if err := l.start(p, log); err != nil {
 		return nil, fmt.Errorf("start lab init: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { said.Close() })
-	_, err = next(json.NewDecoder(said))
+	stop := context.AfterFunc(ctx, func() { l.status.Close() })
+	_, err = next(l.said)
 	if !stop() && ctx.Err() != nil {
 		err = fmt.Errorf("wait for the lab: %w", context.Cause(ctx))
 	}
-	said.Close()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("bring the lab up: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-// start runs lab init in new namespaces and hands it the plan. What it says of
-// itself comes back in said.
-func (l *Lab) start(p plan, log *slog.Logger) (said *os.File, err error) {
+// start runs lab init in new namespaces and hands it the plan.
+func (l *Lab) start(p plan, log *slog.Logger) error {
 	ordersR, ordersW, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer ordersR.Close()
 	statusR, statusW, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, ordersW.Close())
+		return errors.Join(err, ordersW.Close())
 	}
 	defer statusW.Close()
 	cmd := exec.Command("/proc/self/exe")
@@ -154,9 +156,10 @@ func (l *Lab) start(p plan, log *slog.Logger) (said *os.File, err error) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		return nil, errors.Join(err, ordersW.Close(), statusR.Close())
+		return errors.Join(err, ordersW.Close(), statusR.Close())
 	}
-	l.pipe, l.process = ordersW, cmd.Process
+	l.process, l.pipe, l.status = cmd.Process, ordersW, statusR
+	l.orders, l.said = json.NewEncoder(ordersW), json.NewDecoder(statusR)
 	go func() {
 		forward(stderr, log)
 		if err := cmd.Wait(); err != nil {
@@ -165,10 +168,10 @@ func (l *Lab) start(p plan, log *slog.Logger) (said *os.File, err error) {
 		ordersW.Close() // here at the latest: a File that nobody refers to would close itself, and end the lab
 		close(l.done)
 	}()
-	if err := json.NewEncoder(ordersW).Encode(p); err != nil {
-		return nil, errors.Join(fmt.Errorf("hand over the plan: %w", err), statusR.Close(), l.Close())
+	if err := l.orders.Encode(p); err != nil {
+		return errors.Join(fmt.Errorf("hand over the plan: %w", err), l.Close())
 	}
-	return statusR, nil
+	return nil
 }
 
 // namespaces of the lab: PID, so that nothing outlives its init; user, where
@@ -225,5 +228,6 @@ func (l *Lab) end() error {
 		err = errors.Join(err, fmt.Errorf("lab init did not end within %s and is killed", closeTimeout), l.process.Kill())
 		<-l.done
 	}
+	l.status.Close() // by a cancelled Up, perhaps, before
 	return errors.Join(err, os.RemoveAll(l.Dir))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 
 	"github.com/worldcompute/wce2e/inventory"
@@ -33,6 +34,32 @@ func Profiles() []Profile { return nil }
 
 // Up says that there is no lab on this system.
 func Up(context.Context, Config) (*Lab, error) { return nil, errNotLinux }
+
+// Traffic is what has gone over a host's link.
+type Traffic struct{ ReceivedBytes, ReceivedPackets, SentBytes, SentPackets uint64 }
+
+// SetProfile says that there is no lab on this system.
+func (l *Lab) SetProfile(context.Context, string, string) error { return errNotLinux }
+
+// Rebind says that there is no lab on this system.
+func (l *Lab) Rebind(context.Context, string) error { return errNotLinux }
+
+// Readdress says that there is no lab on this system.
+func (l *Lab) Readdress(context.Context, string) (netip.Addr, error) {
+	return netip.Addr{}, errNotLinux
+}
+
+// Unplug says that there is no lab on this system.
+func (l *Lab) Publish(context.Context, string, ...string) error { return errNotLinux }
+
+// Unplug is not there.
+func (l *Lab) Unplug(context.Context, string) error { return errNotLinux }
+
+// Plug says that there is no lab on this system.
+func (l *Lab) Plug(context.Context, string) error { return errNotLinux }
+
+// Traffic says that there is no lab on this system.
+func (l *Lab) Traffic(context.Context, string) (Traffic, error) { return Traffic{}, errNotLinux }
 
 // Close does nothing on this system.
 func (l *Lab) Close() error { return nil }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 		os.Exit(exitOf(agent()))
 	case len(os.Args) > 2 && os.Args[1] == "suite":
 		os.Exit(exitOf(victim(os.Args[2])))
+	}
+	// The tests of firewalls wait for what does not come, more than they compute.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		os.Exit(exitOf(err))
 	}
 	os.Exit(m.Run())
 }

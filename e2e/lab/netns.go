@@ -3,7 +3,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 
@@ -16,8 +18,9 @@ import (
 // closed by name: it goes when lab init and the processes in it are gone.
 type netNS struct{ fd int }
 
-// newNetNS makes an empty namespace with loopback up and IPv6 off.
-func newNetNS() (netNS, error) {
+// newNetNS makes an empty namespace with loopback up. Without ipv6 it has none,
+// not even addresses of its own making: nodes shall not announce link-local ones.
+func newNetNS(ipv6 bool) (netNS, error) {
 	ns := netNS{fd: -1}
 	err := onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -28,7 +31,7 @@ func newNetNS() (netNS, error) {
 			return fmt.Errorf("open the new network namespace: %w", err)
 		}
 		ns.fd = fd
-		return baseSysctls()
+		return baseSysctls(ipv6)
 	})
 	if err != nil {
 		return netNS{}, err
@@ -47,12 +50,20 @@ func ownNetNS() (netNS, error) {
 }
 
 // baseSysctls apply to the namespace of the calling thread. A new namespace
-// inherits the machine's own settings, so nothing is left to them. IPv6 is off:
-// the lab routes IPv4 only, and nodes shall not announce link-local addresses.
-func baseSysctls() error {
+// inherits the machine's own settings, so nothing is left to them. With IPv6,
+// duplicate address detection is off, since it takes 1.5 s of every address.
+func baseSysctls(ipv6 bool) error {
+	disabled := "1"
+	if ipv6 {
+		disabled = "0"
+	}
 	return sysctls(map[string]string{
-		"net/ipv6/conf/all/disable_ipv6":     "1",
-		"net/ipv6/conf/default/disable_ipv6": "1",
+		"net/ipv6/conf/all/disable_ipv6":     disabled,
+		"net/ipv6/conf/default/disable_ipv6": disabled,
+		"net/ipv6/conf/all/accept_dad":       "0",
+		"net/ipv6/conf/default/accept_dad":   "0",
+		"net/ipv6/conf/default/accept_ra":    "0",
+		"net/ipv4/tcp_syncookies":            "1",
 		"net/ipv4/conf/all/rp_filter":        "1",
 		"net/ipv4/conf/default/rp_filter":    "1",
 		"net/ipv4/ip_forward":                "0",
@@ -63,10 +74,16 @@ func baseSysctls() error {
 // sysctls sets what exists; a kernel without IPv6 has no switch to turn it off.
 func sysctls(values map[string]string) error {
 	for name, v := range values {
-		err := os.WriteFile("/proc/sys/"+name, []byte(v), 0)
-		if err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("set sysctl %s to %s: %w", name, v, err)
+		if err := sysctl(name, v); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
+	}
+	return nil
+}
+
+func sysctl(name, value string) error {
+	if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
+		return fmt.Errorf("set sysctl %s to %s: %w", name, value, err)
 	}
 	return nil
 }
@@ -89,6 +106,19 @@ func (ns netNS) edit(f func(*netlink.Handle) error) error {
 	}
 	defer h.Close()
 	return f(h)
+}
+
+// forgetFlows empties the namespace's connection tracking, as a reboot does.
+func (ns netNS) forgetFlows() error {
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.fd), unix.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	if err := h.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		return fmt.Errorf("flush the connection tracking: %w", err)
+	}
+	return nil
 }
 
 // onThread runs f on a thread that ends with it, so that whatever f does to its

@@ -8,19 +8,19 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
 // network is the lab's links, routers and wires, as lab init holds them.
 type network struct {
+	zone  *zone // of DNS
 	plan  plan
-	wires []*wire
+	wires []*wire // of the access links, those of the sites first
 	core  netNS
 	sites []netNS // the routers, as in plan.Sites
 	hosts []netNS // as in plan.Machines
-	links int     // access links so far
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+	pki   authorities
 }
 
 const eth0 = "eth0"
@@ -32,19 +32,23 @@ func newNetwork(p plan) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &network{plan: p, self: self}
+	pki, err := newAuthorities()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{plan: p, pki: pki, self: self}
 	var errs []error
-	make := func() netNS {
-		ns, err := newNetNS()
+	make := func(ipv6 bool) netNS {
+		ns, err := newNetNS(ipv6)
 		errs = append(errs, err)
 		return ns
 	}
-	n.core = make()
-	for range p.Sites {
-		n.sites = append(n.sites, make())
+	n.core = make(p.IPv6)
+	for _, s := range p.Sites {
+		n.sites = append(n.sites, make(s.LAN6.IsValid()))
 	}
-	for range p.Machines {
-		n.hosts = append(n.hosts, make())
+	for _, m := range p.Machines {
+		n.hosts = append(n.hosts, make(m.Addr6.IsValid()))
 	}
 	return n, errors.Join(errs...)
 }
@@ -76,36 +80,52 @@ func (n *network) buildCore() error {
 	})
 }
 
-func forwarding() error { return sysctls(map[string]string{"net/ipv4/ip_forward": "1"}) }
+func forwarding() error {
+	return sysctls(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"})
+}
 
 func (n *network) buildSite(i int) error {
 	s, router := n.plan.Sites[i], n.sites[i]
-	if err := n.accessLink(router, wan, s.Access); err != nil {
-		return err
-	}
 	if err := router.do(forwarding); err != nil {
 		return err
 	}
-	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN) }); err != nil {
+	if err := n.accessLink(router, wan, s.Access); err != nil {
 		return err
 	}
-	prof, _ := profileNamed(s.Profile)
-	return prof.install(router)
+	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
+		return err
+	}
+	if err := n.routeIn(s); err != nil {
+		return err
+	}
+	return n.install(i, s.Profile)
 }
 
-// install sets the profile's rules in a router's namespace.
-func (p Profile) install(router netNS) error {
-	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
+// routeIn tells the core where a site's IPv6 network is; its IPv4 one is nobody's
+// business.
+func (n *network) routeIn(s site) error {
+	if !s.LAN6.IsValid() {
+		return nil
+	}
+	return n.core.edit(func(h *netlink.Handle) error {
+		if err := h.RouteAdd(&netlink.Route{Dst: ipNet(s.LAN6.Masked()), Gw: s.Access.Addr6.AsSlice()}); err != nil {
+			return fmt.Errorf("route %s through %s: %w", s.LAN6.Masked(), s.Access.Addr6, err)
+		}
+		return nil
+	})
+}
+
+// install gives site i the firewall of a profile, in place of the one it has.
+func (n *network) install(i int, profile string) error {
+	prof, err := profileNamed(profile)
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return err
 	}
-	f := newFirewall(conn)
-	for _, r := range p.rules {
-		r(f)
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr)
+	if err != nil {
+		return err
 	}
-	if err := f.finish(); err != nil {
-		return fmt.Errorf("set the firewall rules of profile %s over netlink: %w", p.Name, err)
-	}
+	n.wires[i].flaw.maxPacket.Store(int64(f.maxPacket))
 	return nil
 }
 
@@ -116,7 +136,7 @@ func (n *network) plugIn(i int) error {
 		return n.accessLink(ns, eth0, m.Access)
 	}
 	router := n.sites[m.Site]
-	port := fmt.Sprintf("host%d", i)
+	port := bridgePort(i)
 	if err := addVeth(ns, eth0, nil, router, port); err != nil {
 		return err
 	}
@@ -137,16 +157,20 @@ func (n *network) plugIn(i int) error {
 	if err != nil {
 		return err
 	}
-	return ns.edit(func(h *netlink.Handle) error { return configure(h, eth0, m.Addr, m.Gateway) })
+	return ns.edit(func(h *netlink.Handle) error {
+		return errors.Join(configure(h, eth0, m.Addr, m.Gateway), configure6(h, eth0, m.Addr6, m.Gateway6))
+	})
 }
+
+// bridgePort is the router's end of the link to host i.
+func bridgePort(i int) string { return fmt.Sprintf("host%d", i) }
 
 // accessLink lays a link between a namespace and the core, with a wire in the
 // middle: near --veth-- wire --veth-- core.
 func (n *network) accessLink(near netNS, name string, a access) error {
-	i := n.links
-	n.links++
+	i := len(n.wires)
 	here, there := fmt.Sprintf("near%d", i), fmt.Sprintf("far%d", i)
-	core := fmt.Sprintf("link%d", i)
+	core := coreEnd(i)
 	nearMAC, coreMAC := accessMACs(i)
 	if err := addVeth(near, name, nearMAC, n.self, here); err != nil {
 		return err
@@ -158,13 +182,15 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 		return err
 	}
 	err := n.core.edit(func(h *netlink.Handle) error {
-		return errors.Join(configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{}), introduce(h, core, a.Addr, nearMAC))
+		return errors.Join(configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{}), introduce(h, core, a.Addr, nearMAC),
+			configure6(h, core, netip.PrefixFrom(a.Core6, bits6), netip.Addr{}), introduce(h, core, a.Addr6, nearMAC))
 	})
 	if err != nil {
 		return err
 	}
 	err = near.edit(func(h *netlink.Handle) error {
-		return errors.Join(configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core), introduce(h, name, a.Core, coreMAC))
+		return errors.Join(configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core), introduce(h, name, a.Core, coreMAC),
+			configure6(h, name, netip.PrefixFrom(a.Addr6, bits6), a.Core6), introduce(h, name, a.Core6, coreMAC))
 	})
 	if err != nil {
 		return err
@@ -177,6 +203,9 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	return nil
 }
 
+// coreEnd is the core's end of the i-th access link.
+func coreEnd(i int) string { return fmt.Sprintf("link%d", i) }
+
 // accessMACs are the addresses of the outer ends of the i-th access link,
 // locally administered.
 func accessMACs(i int) (near, core net.HardwareAddr) {
@@ -184,8 +213,12 @@ func accessMACs(i int) (near, core net.HardwareAddr) {
 }
 
 // introduce tells a link's end who is at the other one. Asked for by ARP, the
-// first packet over each link would take twice as long.
+// first packet over each link would take twice as long. Nobody is at an invalid
+// address.
 func introduce(h *netlink.Handle, name string, addr netip.Addr, mac net.HardwareAddr) error {
+	if !addr.IsValid() {
+		return nil
+	}
 	l, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
@@ -214,13 +247,13 @@ func addVeth(a netNS, nameA string, mac net.HardwareAddr, b netNS, nameB string)
 	return nil
 }
 
-func addBridge(h *netlink.Handle, name string, addr netip.Prefix) error {
+func addBridge(h *netlink.Handle, name string, addr, addr6 netip.Prefix) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	return configure(h, name, addr, netip.Addr{})
+	return errors.Join(configure(h, name, addr, netip.Addr{}), configure6(h, name, addr6, netip.Addr{}))
 }
 
 // configure gives an interface its address, and the namespace its way out if
@@ -241,16 +274,27 @@ func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.
 	return nil
 }
 
+// configure6 is configure for IPv6: it does nothing for an invalid addr.
+func configure6(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
+	if !addr.IsValid() {
+		return nil
+	}
+	return configure(h, name, addr, gateway)
+}
+
 func addAddr(h *netlink.Handle, name string, addr netip.Prefix) error {
 	l, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	mask := &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), addr.Addr().BitLen())}
-	if err := h.AddrAdd(l, &netlink.Addr{IPNet: mask}); err != nil {
+	if err := h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
 		return fmt.Errorf("give %s the address %s: %w", name, addr, err)
 	}
 	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 func setUp(h *netlink.Handle, name string) error {

@@ -33,6 +33,7 @@ var resolver = netip.AddrFrom4([4]byte{9, 53, 53, 53})
 type plan struct {
 	Dir        string
 	Latency    time.Duration
+	IPv6       bool // some network has it, so the core and public hosts have it as well
 	Zone       string
 	Binary     string
 	Authorized string // the client's public key, as a line of authorized_keys
@@ -40,8 +41,11 @@ type plan struct {
 	Machines   []machine
 }
 
-// access is a link to the core, a /30.
-type access struct{ Addr, Core netip.Addr }
+// access is a link to the core, a /30, and a /64 where it carries IPv6.
+type access struct {
+	Addr, Core   netip.Addr
+	Addr6, Core6 netip.Addr // invalid without IPv6
+}
 
 // site is a network behind a router.
 type site struct {
@@ -49,6 +53,7 @@ type site struct {
 	Profile string
 	Access  access
 	LAN     netip.Prefix // the router's own address in it
+	LAN6    netip.Prefix // the same for IPv6; invalid without
 }
 
 // machine is a host. One without a site has an access link of its own.
@@ -60,6 +65,8 @@ type machine struct {
 	Access    access
 	Addr      netip.Prefix // of eth0
 	Gateway   netip.Addr
+	Addr6     netip.Prefix // of eth0; invalid without IPv6
+	Gateway6  netip.Addr
 	Resolver  netip.Addr
 	Bystander bool
 	HostKey   string // private, PEM; empty for a bystander
@@ -83,8 +90,8 @@ func Check(l *inventory.Lab) error {
 	known := map[string]bool{}
 	for _, n := range l.Networks {
 		known[n.Name] = true
-		if _, ok := profileNamed(n.Profile); !ok {
-			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", "), "unknown profile %q", n.Profile)
+		if _, err := profileNamed(n.Profile); err != nil {
+			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)
 		}
 	}
 	seen := map[string]bool{}
@@ -131,18 +138,20 @@ func badZone(zone string) string {
 // newPlan gives every link and host its addresses. l has passed Check.
 func newPlan(l *inventory.Lab) plan {
 	p := plan{Latency: l.Latency, Zone: cmp.Or(l.Zone, defaultZone)}
-	links := 0
-	link := func() access { links++; return nthAccess(links - 1) }
 	siteOf := map[string]int{}
 	profileOf := map[string]string{}
 	for _, n := range l.Networks {
 		profileOf[n.Name] = n.Profile
 		siteOf[n.Name] = -1
-		if prof, _ := profileNamed(n.Profile); !prof.public {
+		prof, _ := profileNamed(n.Profile)
+		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, site{Name: n.Name, Profile: n.Profile, Access: link(), LAN: nthLAN(len(p.Sites))})
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.ipv6))
 		}
+		p.IPv6 = p.IPv6 || prof.ipv6
 	}
+	links := len(p.Sites) // theirs are the first
+	link := func() access { links++; return nthAccess(links-1, p.IPv6) }
 	inside := make([]int, len(p.Sites))
 	for _, h := range l.Hosts {
 		m := machine{Name: h.Name, Network: h.Network, Profile: profileOf[h.Network], Site: siteOf[h.Network]}
@@ -162,10 +171,29 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
+func newSite(n inventory.LabNetwork, i int, ipv6 bool) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, ipv6), LAN: nthLAN(i)}
+	if ipv6 {
+		s.LAN6 = nthLAN6(i)
+	}
+	return s
+}
+
 // nthAccess is the i-th /30 of the core: x.y.0.2 outside, x.y.0.1 on the core.
-func nthAccess(i int) access {
+// Of the /64 for IPv6, the last digits are the same.
+func nthAccess(i int, ipv6 bool) access {
 	x, y := firstOctets[i%len(firstOctets)], byte(10+i/len(firstOctets))
-	return access{Addr: netip.AddrFrom4([4]byte{x, y, 0, 2}), Core: netip.AddrFrom4([4]byte{x, y, 0, 1})}
+	a := access{Addr: netip.AddrFrom4([4]byte{x, y, 0, 2}), Core: netip.AddrFrom4([4]byte{x, y, 0, 1})}
+	if ipv6 {
+		a.Addr6, a.Core6 = inside6(0x10, i, 2), inside6(0x10, i, 1)
+	}
+	return a
+}
+
+// inside6 is an address in the lab's part of 2a00::/16, of which libp2p takes all
+// for public: 2a00:<kind>:<i>::<host>.
+func inside6(kind byte, i int, host byte) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0x2a, 3: kind, 5: byte(i), 15: host})
 }
 
 // nthLAN is the router's address in the i-th private network.
@@ -173,12 +201,20 @@ func nthLAN(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 + i), 1}), 24)
 }
 
-const accessBits = 30
+func nthLAN6(i int) netip.Prefix { return netip.PrefixFrom(inside6(0x20, i, 1), bits6) }
+
+const (
+	accessBits = 30
+	bits6      = 64 // of every IPv6 link
+)
 
 func (m *machine) attach(a access) {
 	m.Access = a
 	m.Addr = netip.PrefixFrom(a.Addr, accessBits)
 	m.Gateway, m.Resolver = a.Core, resolver
+	if a.Addr6.IsValid() {
+		m.Addr6, m.Gateway6 = netip.PrefixFrom(a.Addr6, bits6), a.Core6
+	}
 }
 
 func (m *machine) behind(s site, nth int) {
@@ -186,13 +222,18 @@ func (m *machine) behind(s site, nth int) {
 	lan[3] += byte(nth)
 	m.Addr = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits())
 	m.Gateway, m.Resolver = s.LAN.Addr(), s.LAN.Addr()
+	if s.LAN6.IsValid() {
+		lan6 := s.LAN6.Addr().As16()
+		lan6[15] += byte(nth)
+		m.Addr6, m.Gateway6 = netip.PrefixFrom(netip.AddrFrom16(lan6), bits6), s.LAN6.Addr()
+	}
 }
 
 // hosts tells the caller what was built.
 func (p plan) hosts() []Host {
 	out := make([]Host, len(p.Machines))
 	for i, m := range p.Machines {
-		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Egress: p.egress(m)}
+		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
 	}
 	return out
 }

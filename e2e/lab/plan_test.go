@@ -59,21 +59,82 @@ func TestCheckReportsEveryMistakeAtItsLine(t *testing.T) {
 	}
 }
 
+func TestProfilesComposeInAnyOrder(t *testing.T) {
+	a, errA := profileNamed("udp-blocked + symmetric")
+	b, errB := profileNamed("symmetric+udp-blocked")
+	if err := errors.Join(errA, errB); err != nil {
+		t.Fatal(err)
+	}
+	if a.Name != "symmetric + udp-blocked" || b.Name != a.Name || a.Sentence != b.Sentence {
+		t.Errorf("one order makes %q, the other %q", a.Name, b.Name)
+	}
+	if one, err := profileNamed("home + home"); err != nil || one.Name != "home" {
+		t.Errorf("a profile with itself: %q %v", one.Name, err)
+	}
+	if v6, err := profileNamed("institutional + ipv6-broken"); err != nil || !v6.ipv6 {
+		t.Errorf("the IPv6 of a part is not in the whole: %v", err)
+	}
+}
+
+func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
+	for names, want := range map[string]string{
+		"symmetric + cgnat-ports": `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
+		"symmetric + nat-rebind":  "one kind of NAT",
+		"open + udp-blocked":      `"open + udp-blocked": open is a network without a router`,
+		"udp-blocked + moon":      `unknown profile "moon"`,
+		"udp-blocked +":           `unknown profile ""`,
+	} {
+		l := small()
+		l.File, l.Networks[0].Profile, l.Networks[0].Line = "x.yaml", names, 5
+		if err := Check(l); err == nil || !strings.Contains(err.Error(), "x.yaml:5: lab.networks.campus.profile: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", names, err)
+		}
+	}
+	for _, names := range []string{"home + symmetric", "institutional + port-allow-list", "udp-idle-15s + tcp-idle-30s + dartmouth"} {
+		if _, err := profileNamed(names); err != nil {
+			t.Errorf("%s: %v", names, err)
+		}
+	}
+}
+
+func TestIPv6IsThereOnlyWhereANetworkAsksForIt(t *testing.T) {
+	for _, m := range newPlan(small()).Machines {
+		if m.Addr6.IsValid() || m.Access.Addr6.IsValid() {
+			t.Errorf("%s has %s in a lab without IPv6", m.Name, m.Addr6)
+		}
+	}
+	l := small()
+	l.Networks[0].Profile = "ipv6-broken"
+	p := newPlan(l)
+	has := map[string]bool{}
+	for _, m := range p.Machines {
+		has[m.Name] = m.Addr6.IsValid() && m.Addr6.Contains(m.Gateway6)
+	}
+	if !p.IPv6 || !has["tensor02"] || !has["relay1"] || has["laptop"] {
+		t.Errorf("with one network of IPv6, these hosts have it: %v", has)
+	}
+}
+
 func TestPublicAddressesArePublicToLibp2pAndDifferent(t *testing.T) {
 	seen := map[netip.Addr]bool{}
 	for i := range maxLinks {
-		a := nthAccess(i)
+		a := nthAccess(i, true)
 		if seen[a.Addr] || seen[a.Core] {
 			t.Fatalf("link %d repeats %v", i, a)
 		}
-		seen[a.Addr], seen[a.Core] = true, true
+		if seen[a.Addr6] || seen[a.Core6] || a.Addr6 == a.Core6 {
+			t.Fatalf("link %d repeats %v", i, a)
+		}
+		seen[a.Addr], seen[a.Core], seen[a.Addr6], seen[a.Core6] = true, true, true, true
 		if !netip.PrefixFrom(a.Addr, accessBits).Contains(a.Core) {
 			t.Errorf("link %d: %s and %s share no network", i, a.Addr, a.Core)
 		}
-		if m := ma.StringCast("/ip4/" + a.Addr.String()); !manet.IsPublicAddr(m) {
-			t.Errorf("link %d: %s is not public to libp2p", i, a.Addr)
+		for _, m := range []string{"/ip4/" + a.Addr.String(), "/ip6/" + a.Addr6.String()} {
+			if !manet.IsPublicAddr(ma.StringCast(m)) {
+				t.Errorf("link %d: %s is not public to libp2p", i, m)
+			}
 		}
-		if i > 0 && nthAccess(i - 1).Addr.As4()[0] == a.Addr.As4()[0] {
+		if i > 0 && nthAccess(i-1, true).Addr.As4()[0] == a.Addr.As4()[0] {
 			t.Errorf("links %d and %d are in the same /8", i-1, i)
 		}
 	}

@@ -2,14 +2,31 @@
 
 package lab
 
-import "slices"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+)
 
 const open = "open"
 
 // build is how a profile is made.
 type build struct {
 	public bool   // no router: hosts have addresses on the core
+	ipv6   bool   // the network has IPv6 as well, without translation
 	rules  []rule // of the router, in order
+	// services run on the router.
+	services []service
+}
+
+// with is both: what either of them stops is stopped.
+func (b build) with(other build) build {
+	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6,
+		rules: slices.Concat(b.rules, other.rules), services: slices.Concat(b.services, other.services)}
 }
 
 // catalogue is in the order in which a reader learns them.
@@ -17,27 +34,119 @@ var catalogue = []Profile{
 	{open, "a VPS: public addresses, nothing in between", build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped",
 		build{rules: []rule{masquerade}}},
+	{"full-cone", "old home routers: NAT whose mapping, once made, lets in whoever sends to it",
+		build{rules: []rule{fullCone}}},
+	{"address-restricted", "home routers made for telephony: the mapping lets in those hosts that were sent something, from any port",
+		build{rules: []rule{addressRestricted}}},
 	{"symmetric", "pfSense and enterprise NAT: another port for every destination, unsolicited packets dropped",
 		build{rules: []rule{masqueradeRandom}}},
+	{"cgnat-ports", "a mobile ISP: 64 ports for all that a subscriber does, another one for every destination",
+		build{rules: []rule{toRandomPorts(50000, 50063)}}},
+	{"nat-rebind", "a home whose router reboots: NAT as at home, but a port is drawn, and drawn again once flows are forgotten",
+		build{rules: []rule{toPorts(10000, 29999)}}},
 	{"udp-blocked", "companies: NAT, nothing but TCP out, unsolicited packets dropped",
 		build{rules: []rule{masquerade, dropUDP}}},
+	{"udp-443-blocked", "companies that want browsers to fall back from QUIC, the cheap way: UDP to port 443 dropped",
+		build{rules: []rule{masquerade, dropUDPTo(443)}}},
+	{"quic-blocked", "companies that want to inspect: packets that begin a QUIC v1 connection dropped, at any port, other UDP passes",
+		build{rules: []rule{masquerade, dropQUIC}}},
 	{"institutional", "a university: default-deny inbound, UDP dropped, TCP dropped silently but to ports 80 and 443",
 		build{rules: []rule{masquerade, dropUDP, onlyTCP(80, 443)}}},
+	{"institutional-reject", "a university whose firewall says no at once: TCP resets and ICMP errors in place of silence",
+		build{rules: []rule{masquerade, rejectUDP, rejectOtherTCP(80, 443)}}},
+	{"port-allow-list", "a hospital: TCP to ports 22, 53, 80 and 443, UDP to port 53, the rest dropped silently",
+		build{rules: []rule{masquerade, onlyTCP(22, 53, 80, 443), onlyUDP(53)}}},
 	{"dartmouth", "what tensor02's report describes: any TCP port connects, the plain libp2p handshake is then swallowed, UDP dropped, inbound denied",
 		build{rules: []rule{masquerade, dropUDP, swallow(multistreamHeader)}}},
+	{"dpi-multistream-rst", "a firewall that knows libp2p: TCP that opens with /multistream/1.0.0 is reset",
+		build{rules: []rule{masquerade, resetFlow(multistreamHeader)}}},
+	{"dpi-multistream-drop", "the same, silently: the flow is swallowed from there on",
+		build{rules: []rule{masquerade, swallow(multistreamHeader)}}},
+	{"dpi-libp2p-alpn", "a firewall that reads TLS hellos: TCP that offers the protocol libp2p is reset",
+		build{rules: []rule{masquerade, resetALPN("libp2p")}}},
+	{"doh-only", "a network that wants to see every query: ports 53 and 853 dropped, the router's own resolver included",
+		build{rules: []rule{masquerade, dropNames}}},
+	{"pmtu-blackhole", "a tunnel behind a firewall that filters ICMP: packets over 1280 bytes vanish, and nobody is told",
+		build{rules: []rule{masquerade, linkOf(1280)}}},
+	{"syn-proxy", "a DDoS box: it answers every SYN itself, so dead hosts seem to connect",
+		build{rules: []rule{masquerade, synProxy}}},
+	{"udp-idle-15s", "a router short of memory: UDP flows are forgotten after 15 s of silence",
+		build{rules: []rule{masquerade, idleUDP(15 * time.Second)}}},
+	{"tcp-idle-30s", "the same for TCP after 30 s: what then still comes is dropped, and neither end is told",
+		build{rules: []rule{masquerade, idleTCP(30 * time.Second)}}},
+	{"ipv6-stateful", "an ISP with IPv6: no translation, unsolicited packets dropped; IPv4 as at home",
+		build{ipv6: true, rules: []rule{masquerade}}},
+	{"ipv6-broken", "an ISP whose IPv6 leads nowhere: hosts have addresses and a route, every packet vanishes behind the router",
+		build{ipv6: true, rules: []rule{masquerade, dropIPv6}}},
 	{"blocked", "nothing gets out, and nobody is told",
 		build{rules: []rule{masquerade, dropAll}}},
+	{"proxy-only", "an office: nothing gets out but through the HTTP proxy that the environment names, and public names are unknown",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), httpAnnounced, internal}}},
+	{"proxy-auth", "an office whose HTTP proxy wants a user and a password (Basic), which are in a file on the host",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{password: true}.service(), httpAnnounced, credentials, internal}}},
+	{"proxy-443", "an office whose HTTP proxy lets CONNECT reach port 443 only",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{ports: []uint16{443}}.service(), httpAnnounced, internal}}},
+	{"proxy-wpad", "an office whose HTTP proxy is announced by a PAC file at http://wpad.corp.lan/wpad.dat, and nowhere else",
+		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), wpad, internal}}},
+	{"proxy-socks", "an office with a SOCKS5 proxy instead",
+		build{rules: []rule{dropAll}, services: []service{socksProxy, socksAnnounced, internal}}},
+	{"tls-intercept", "an office that reads TLS on 443 with an authority of its own, which its machines trust; but for HTTP on 80, all else is dropped",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{}.service(), trusted}}},
+	{"tls-intercept-untrusted", "the same, seen from a machine that does not trust that authority",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{}.service()}}},
+	{"tls-intercept-strict", "the same, trusted, and servers need a certificate of a public authority",
+		build{rules: []rule{masquerade, redirectTLS, dropUDP, onlyTCP(80)}, services: []service{interception{verify: true}.service(), trusted}}},
+	{"proxy-no-upgrade", "an office that reads TLS on 443, lets nothing upgrade to WebSocket, and holds requests back until they are whole; all else is dropped",
+		build{rules: []rule{redirectTLS, dropAll}, services: []service{interception{stripUpgrade: true}.service(), trusted}}},
+	{"transparent-80", "a provider that puts a proxy into the way of plain HTTP, unasked; it lets nothing upgrade",
+		build{rules: []rule{masquerade, redirectPlain}, services: []service{interception{plain: true, stripUpgrade: true}.service()}}},
+	{"dns-no-txt", "a resolver that denies the text records of /dnsaddr names",
+		build{rules: []rule{masquerade}, services: []service{withoutDNSAddr}}},
+	{"dns-hijack", "whatever server is asked, over UDP or TCP, every name is the router's address",
+		build{rules: []rule{masquerade, redirectDNS}, services: []service{lies}}},
+	{"captive-portal", "a hotel: until somebody has logged in at the page to which HTTP is sent, all else is refused",
+		build{rules: []rule{masquerade, untilLogin}, services: []service{portal}}},
 }
 
-// Profiles are those that inventories may name.
+// Profiles are those that inventories may name, alone or joined by + as in
+// "symmetric + udp-blocked": all that any of them stops is stopped.
 func Profiles() []Profile { return slices.Clone(catalogue) }
 
-func profileNamed(name string) (Profile, bool) {
-	i := slices.IndexFunc(catalogue, func(p Profile) bool { return p.Name == name })
-	if i < 0 {
-		return Profile{}, false
+// profileNamed finds a profile, or composes those that + joins. Their order does
+// not matter: rules stand as in the catalogue.
+func profileNamed(names string) (Profile, error) {
+	var places []int
+	for name := range strings.SplitSeq(names, "+") {
+		name = strings.TrimSpace(name)
+		i := slices.IndexFunc(catalogue, func(p Profile) bool { return p.Name == name })
+		if i < 0 {
+			return Profile{}, fmt.Errorf("unknown profile %q", name)
+		}
+		places = append(places, i)
 	}
-	return catalogue[i], true
+	slices.Sort(places)
+	places = slices.Compact(places)
+	whole := catalogue[places[0]]
+	for _, i := range places[1:] {
+		p := catalogue[i]
+		whole = Profile{whole.Name + " + " + p.Name, whole.Sentence + "; " + p.Sentence, whole.build.with(p.build)}
+	}
+	return whole, whole.contradiction()
+}
+
+// contradiction is what keeps a composed profile from being one network.
+func (p Profile) contradiction() error {
+	if p.public && len(p.rules) > 0 {
+		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
+	}
+	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
+	for _, r := range p.rules {
+		r(f)
+	}
+	if f.err != nil {
+		return fmt.Errorf("%q: %w", p.Name, f.err)
+	}
+	return nil
 }
 
 func profileNames() []string {

@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -15,25 +14,27 @@ import (
 // round trips.
 const silence = 200 * time.Millisecond
 
-// behind is a lab with a host of each profile's name in a network of it, and two
-// public hosts.
-func behind(t *testing.T) *internet {
+// behind is a lab with two public hosts and a network of each profile, with a
+// host in it that has the profile's name.
+func behind(t *testing.T, profiles ...string) *internet {
+	t.Helper()
 	l := &inventory.Lab{
 		Latency:  10 * time.Millisecond,
 		Networks: []inventory.LabNetwork{{Name: "core", Profile: open}},
 		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}, {Name: "relay2", Network: "core"}},
 	}
-	for _, p := range Profiles()[1:] {
-		l.Networks = append(l.Networks, inventory.LabNetwork{Name: p.Name, Profile: p.Name})
-		l.Hosts = append(l.Hosts, inventory.LabHost{Name: p.Name, Network: p.Name})
+	for _, p := range profiles {
+		name := strings.ReplaceAll(p, " + ", "-and-")
+		l.Networks = append(l.Networks, inventory.LabNetwork{Name: name, Profile: p})
+		l.Hosts = append(l.Hosts, inventory.LabHost{Name: name, Network: name})
 	}
-	i := &internet{T: t, lab: bring(t, Config{Lab: l})}
+	i := &internet{T: t, lab: bring(t, Config{Lab: l}), hands: map[string]*hand{}}
 	i.relay1, i.relay2 = i.lab.hand(t, "relay1"), i.lab.hand(t, "relay2")
-	i.tcp = map[string]int{}
-	for _, port := range []string{"80", "443", "4001"} {
+	i.tcp, i.udp = map[string]int{}, map[string]int{}
+	for _, port := range []string{"22", "53", "80", "443", "853", "4001"} {
 		i.tcp[port] = i.relay1.do(order{Do: "listen", Network: "tcp4", Addr: ":" + port}).ID
+		i.udp[port] = i.relay1.do(order{Do: "listen", Network: "udp4", Addr: ":" + port}).ID
 	}
-	i.udp1 = i.relay1.do(order{Do: "listen", Network: "udp4", Addr: ":4001"}).ID
 	i.udp2 = i.relay2.do(order{Do: "listen", Network: "udp4", Addr: ":4001"}).ID
 	return i
 }
@@ -42,8 +43,9 @@ type internet struct {
 	*testing.T
 	lab            *Lab
 	relay1, relay2 *hand
-	tcp            map[string]int // relay1's listeners by port
-	udp1, udp2     int            // the relays' UDP sockets
+	tcp, udp       map[string]int // relay1's sockets by port
+	udp2           int            // relay2's, on port 4001
+	hands          map[string]*hand
 }
 
 func (i *internet) addr(host, port string) string {
@@ -55,29 +57,52 @@ func (i *internet) egress(host, port string) string {
 }
 
 func TestProfilesDoWhatTheirSentencesSay(t *testing.T) {
-	i := behind(t)
-	for _, c := range []struct {
-		profile string
-		tcp     map[string]bool // port of relay1 -> connects
-		udp     bool
+	t.Parallel()
+	all := map[string]bool{"80": true, "443": true, "4001": true}
+	cases := []struct {
+		profile        string
+		tcp            map[string]bool // port of relay1 -> connects
+		udp            bool
+		perDestination bool // the mapping of a UDP port
 	}{
-		{"home", map[string]bool{"80": true, "443": true, "4001": true}, true},
-		{"symmetric", map[string]bool{"443": true, "4001": true}, true},
-		{"udp-blocked", map[string]bool{"443": true, "4001": true}, false},
-		{"institutional", map[string]bool{"80": true, "443": true, "4001": false}, false},
-		{"dartmouth", map[string]bool{"80": true, "443": true, "4001": true}, false},
-		{"blocked", map[string]bool{"443": false, "4001": false}, false},
-	} {
+		{"home", all, true, false},
+		{"symmetric", all, true, true},
+		{"nat-rebind", all, true, false},
+		{"udp-blocked", all, false, false},
+		{"udp-443-blocked", all, true, false},
+		{"quic-blocked", all, true, false},
+		{"institutional", map[string]bool{"80": true, "443": true, "4001": false}, false, false},
+		{"port-allow-list", map[string]bool{"22": true, "53": true, "80": true, "443": true, "853": false, "4001": false}, false, false},
+		{"dartmouth", all, false, false},
+		{"dpi-multistream-rst", all, true, false},
+		{"dpi-multistream-drop", all, true, false},
+		{"dpi-libp2p-alpn", all, true, false},
+		{"doh-only", map[string]bool{"53": false, "853": false, "443": true, "4001": true}, true, false},
+		{"pmtu-blackhole", all, true, false},
+		{"syn-proxy", all, true, false},
+		{"ipv6-stateful", all, true, false},
+		{"ipv6-broken", all, true, false},
+		{"symmetric + udp-443-blocked", all, true, true},
+		{"udp-blocked + doh-only", map[string]bool{"53": false, "443": true, "4001": true}, false, false},
+		{"institutional + syn-proxy", map[string]bool{"80": true, "443": true, "4001": false}, false, false},
+		{"blocked", map[string]bool{"443": false, "4001": false}, false, false},
+	}
+	var profiles []string
+	for _, c := range cases {
+		profiles = append(profiles, c.profile)
+	}
+	i := behind(t, profiles...)
+	for _, c := range cases {
 		t.Run(c.profile, func(t *testing.T) {
-			h := i.lab.hand(t, c.profile)
+			h := i.behind(t, c.profile)
 			for port, passes := range c.tcp {
 				i.wantTCP(t, h, port, passes)
 			}
-			first, second := i.mappings(t, h)
+			first, second := i.mappings(t, h, c.udp)
 			if (first != "") != c.udp {
 				t.Errorf("UDP arrived: %t, want %t", first != "", c.udp)
 			}
-			if same := first == second; c.udp && same != (c.profile != "symmetric") {
+			if different := first != second; c.udp && different != c.perDestination {
 				t.Errorf("two destinations see it as %s and %s", first, second)
 			}
 			i.wantClosedInbound(t, h)
@@ -85,20 +110,30 @@ func TestProfilesDoWhatTheirSentencesSay(t *testing.T) {
 	}
 }
 
+// behind is a hand on the host behind a profile, always the same.
+func (i *internet) behind(t *testing.T, profile string) *hand {
+	t.Helper()
+	host := strings.ReplaceAll(profile, " + ", "-and-")
+	if i.hands[host] == nil {
+		i.hands[host] = i.lab.hand(i, host)
+	}
+	return i.hands[host]
+}
+
 // wantTCP dials relay1. What does not pass must end in silence: a reset or an
 // ICMP error would be another firewall.
 func (i *internet) wantTCP(t *testing.T, h *hand, port string, passes bool) {
 	t.Helper()
-	patience := silence
+	wait := silence
 	if passes {
-		patience = 2 * time.Second
+		wait = patience
 	}
-	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: patience})
+	a := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: wait})
 	switch {
 	case passes && a.Err != "":
 		t.Errorf("TCP %s: %s", port, a.Err)
 	case passes:
-		in := i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: time.Second})
+		in := i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: patience})
 		if host, _, _ := strings.Cut(in.Remote, ":"); host != i.lab.host(t, h.name).Egress.String() {
 			t.Errorf("TCP %s arrived from %s", port, in.Remote)
 		}
@@ -110,11 +145,15 @@ func (i *internet) wantTCP(t *testing.T, h *hand, port string, passes bool) {
 // mappings sends from one UDP socket to both relays, and returns what they see
 // as its address; empty when nothing came. It then tries the filter: only whom
 // the host has written to may answer, and only from that port.
-func (i *internet) mappings(t *testing.T, h *hand) (first, second string) {
+func (i *internet) mappings(t *testing.T, h *hand, pass bool) (first, second string) {
 	t.Helper()
+	wait := silence
+	if pass {
+		wait = patience
+	}
 	s := h.do(order{Do: "listen", Network: "udp4", Addr: ":4001"}).ID
 	h.do(order{Do: "write", ID: s, Addr: i.addr("relay1", "4001"), Data: []byte("one")})
-	a := i.relay1.ask(order{Do: "read", ID: i.udp1, Timeout: silence})
+	a := i.relay1.ask(order{Do: "read", ID: i.udp["4001"], Timeout: wait})
 	if a.Err != "" {
 		return "", ""
 	}
@@ -124,12 +163,12 @@ func (i *internet) mappings(t *testing.T, h *hand) (first, second string) {
 	if got := h.ask(order{Do: "read", ID: s, Timeout: silence}); got.Err == "" {
 		t.Errorf("%q came in from %s, which nobody had written to", got.Data, got.Remote)
 	}
-	i.relay1.do(order{Do: "write", ID: i.udp1, Addr: a.Remote, Data: []byte("an answer")})
-	if got := h.ask(order{Do: "read", ID: s, Timeout: time.Second}); string(got.Data) != "an answer" {
+	i.relay1.do(order{Do: "write", ID: i.udp["4001"], Addr: a.Remote, Data: []byte("an answer")})
+	if got := h.ask(order{Do: "read", ID: s, Timeout: patience}); string(got.Data) != "an answer" {
 		t.Errorf("the answer did not come in: %q, %s", got.Data, got.Err)
 	}
 	h.do(order{Do: "write", ID: s, Addr: i.addr("relay2", "4001"), Data: []byte("two")})
-	b := i.relay2.do(order{Do: "read", ID: i.udp2, Timeout: time.Second})
+	b := i.relay2.do(order{Do: "read", ID: i.udp2, Timeout: patience})
 	return a.Remote, b.Remote
 }
 
@@ -140,43 +179,11 @@ func (i *internet) wantClosedInbound(t *testing.T, h *hand) {
 	if a := i.relay2.ask(order{Do: "dial", Network: "tcp4", Addr: i.egress(h.name, "4001"), Timeout: silence}); !strings.Contains(a.Err, "i/o timeout") {
 		t.Errorf("inbound TCP: %q, want silence", a.Err)
 	}
-	self := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr(h.name, "4001"), Timeout: time.Second})
+	self := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr(h.name, "4001"), Timeout: patience})
 	if self.Err != "" {
 		t.Errorf("it listens, and yet: %s", self.Err)
 	}
 	h.do(order{Do: "close", ID: l})
-}
-
-func TestDartmouthSwallowsThePlainHandshakeOnly(t *testing.T) {
-	i := behind(t)
-	h := i.lab.hand(t, "dartmouth")
-	connect := func(port string) (out, in int) {
-		out = h.do(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: time.Second}).ID
-		return out, i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: time.Second}).ID
-	}
-	passes := func(from *hand, out int, to *hand, in int, text string) error {
-		from.do(order{Do: "write", ID: out, Data: []byte(text)})
-		if got := to.ask(order{Do: "read", ID: in, Timeout: silence}); string(got.Data) != text {
-			return errors.New("got " + string(got.Data) + got.Err)
-		}
-		return nil
-	}
-	const header = "\x13/multistream/1.0.0\n"
-	out, in := connect("443")
-	if err := passes(h, out, i.relay1, in, "\x16\x03\x01 a TLS hello"); err != nil {
-		t.Errorf("TLS on 443 is swallowed: %v", err)
-	}
-	out, in = connect("4001")
-	if passes(h, out, i.relay1, in, header) == nil {
-		t.Error("the handshake of a dialler passes")
-	}
-	if passes(h, out, i.relay1, in, "more") == nil || passes(i.relay1, in, h, out, "an answer") == nil {
-		t.Error("the flow lives on after its handshake was swallowed")
-	}
-	out, in = connect("4001")
-	if passes(i.relay1, in, h, out, header) == nil {
-		t.Error("the handshake of a listener passes")
-	}
 }
 
 func TestLinksHaveTheLatencyAskedFor(t *testing.T) {

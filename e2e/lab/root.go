@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +57,10 @@ func makeRoot(o hostOrders) error {
 	if err != nil {
 		return err
 	}
-	return r.enter()
+	if err := r.enter(); err != nil {
+		return err
+	}
+	return trust(o.Equipment.Trust)
 }
 
 // root is the path under which a root file system is put together.
@@ -168,7 +172,7 @@ func (r root) etc(o hostOrders) error {
 	for file, text := range map[string]string{
 		"hostname":      name + "\n",
 		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s.%s %s\n", o.Machine.Addr.Addr(), name, o.Zone, name),
-		"resolv.conf":   fmt.Sprintf("nameserver %s\n", o.Machine.Resolver),
+		"resolv.conf":   resolvConf(o.Machine.Resolver, o.Equipment.Search),
 		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 		"passwd":        fmt.Sprintf("%s:x:0:0::%s:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", login, home),
 		"group":         fmt.Sprintf("%s:x:0:\nnogroup:x:65534:\n", login),
@@ -187,6 +191,14 @@ func (r root) etc(o hostOrders) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func resolvConf(resolver netip.Addr, search string) string {
+	text := fmt.Sprintf("nameserver %s\n", resolver)
+	if search != "" {
+		text += "search " + search + "\n"
+	}
+	return text
 }
 
 // enter makes r the root, and lets go of the machine's.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -32,11 +33,11 @@ type session struct {
 	replied chan struct{} // closed when the request that started it is answered
 }
 
-func newSession(ch ssh.Channel, r *reaper, log *slog.Logger) *session {
-	return &session{ch: ch, reaper: r, log: log, env: environment(), ended: make(chan struct{}), replied: make(chan struct{})}
+func newSession(ch ssh.Channel, r *reaper, log *slog.Logger, env []string) *session {
+	return &session{ch: ch, reaper: r, log: log, env: slices.Clone(env), ended: make(chan struct{}), replied: make(chan struct{})}
 }
 
-// environment is what a login has from the start, as OpenSSH sets it for root.
+// environment is what every process of a host has.
 func environment() []string {
 	return []string{"HOME=" + home, "USER=" + login, "LOGNAME=" + login, "SHELL=/bin/sh",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -26,6 +26,7 @@ const (
 // where the two can be told apart from outside.
 type sshServer struct {
 	config *ssh.ServerConfig
+	env    []string // of a login
 	reaper *reaper
 	log    *slog.Logger
 }
@@ -48,7 +49,7 @@ func newSSHServer(o hostOrders, r *reaper, log *slog.Logger) (*sshServer, error)
 		},
 	}
 	config.AddHostKey(key)
-	return &sshServer{config: config, reaper: r, log: log}, nil
+	return &sshServer{config: config, env: o.environment(), reaper: r, log: log}, nil
 }
 
 func (s *sshServer) serve(l net.Listener) error {
@@ -105,6 +106,6 @@ func (s *sshServer) channel(ch ssh.NewChannel, free chan struct{}) {
 	}
 	go func() {
 		defer func() { <-free }()
-		newSession(c, s.reaper, s.log).handle(requests)
+		newSession(c, s.reaper, s.log, s.env).handle(requests)
 	}()
 }

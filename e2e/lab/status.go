@@ -6,16 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"sync"
 )
 
 // status is what a process of the lab tells the one that started it.
 type status struct {
-	Ready  bool   `json:"ready,omitempty"`
-	Peer   string `json:"peer,omitempty"` // of a bystander: its peer ID
-	Err    string `json:"err,omitempty"`
-	Denied bool   `json:"denied,omitempty"` // Err is a missing permission
+	Ready   bool       `json:"ready,omitempty"` // or: done
+	Peer    string     `json:"peer,omitempty"`  // of a bystander: its peer ID
+	Addr    netip.Addr `json:"addr,omitzero"`   // readdress: the new one
+	Traffic Traffic    `json:"traffic,omitzero"`
+	Err     string     `json:"err,omitempty"`
+	Denied  bool       `json:"denied,omitempty"` // Err is a missing permission
 }
 
 // statusPipe is kept for good: a File that nobody refers to closes its descriptor.

@@ -18,12 +18,16 @@ import (
 // some kernels have no netem and close /dev/net/tun to ordinary users. Frames
 // keep their virtio header, so that checksums that the sender left to its card
 // and segments of up to 64 KiB pass as they are.
-type wire struct{ ways [2]*way }
+type wire struct {
+	ways [2]*way
+	flaw flaw
+}
 
 // way is one direction of a wire.
 type way struct {
 	from, to *tap
 	delay    time.Duration
+	flaw     *flaw // the wire's
 	queue    chan frame
 	queued   atomic.Int64 // bytes in queue
 	dropped  atomic.Int64 // frames that found it full
@@ -62,10 +66,11 @@ func newWire(a, b string, delay time.Duration) (*wire, error) {
 		ta.file.Close()
 		return nil, err
 	}
-	w := &wire{ways: [2]*way{
-		{from: ta, to: tb, delay: delay, queue: make(chan frame, queueFrames)},
-		{from: tb, to: ta, delay: delay, queue: make(chan frame, queueFrames)},
-	}}
+	w := new(wire)
+	w.ways = [2]*way{
+		{from: ta, to: tb, delay: delay, flaw: &w.flaw, queue: make(chan frame, queueFrames)},
+		{from: tb, to: ta, delay: delay, flaw: &w.flaw, queue: make(chan frame, queueFrames)},
+	}
 	return w, nil
 }
 
@@ -94,6 +99,9 @@ func (w *way) receive() error {
 			size := int(in.msgs[i].n)
 			if in.msgs[i].hdr.Flags&unix.MSG_TRUNC != 0 || w.queued.Load() > queueBytes {
 				w.dropped.Add(1)
+				continue
+			}
+			if w.flaw.loses(in.bufs[i][:size]) {
 				continue
 			}
 			w.enqueue(frame{data: in.take(i, size), due: due})

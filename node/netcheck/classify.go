@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 
@@ -32,7 +33,7 @@ func Classify(err error) Failure {
 	if err == nil {
 		return ""
 	}
-	for _, layer := range []func(error) Failure{ofCircuit, ofSwarm, ofAbort, ofReservation, ofPeer, ofQUIC, ofDNS,
+	for _, layer := range []func(error) Failure{ofCircuit, ofSwarm, ofAbort, ofProxy, ofReservation, ofPeer, ofQUIC, ofDNS,
 		ofSecurity, ofWebSocket, ofTLS, ofMultistream, ofSocket} {
 		if f := layer(err); f != "" {
 			return f
@@ -97,6 +98,26 @@ func ofAbort(err error) Failure {
 		return Aborted
 	}
 	return ""
+}
+
+// ofProxy is about a proxy that was dialled through, by its own word: the status
+// with which it refused, or 0 when there was none.
+func ofProxy(err error) Failure {
+	var proxy interface {
+		error
+		ProxyStatus() int
+	}
+	if !errors.As(err, &proxy) {
+		return ""
+	}
+	switch proxy.ProxyStatus() {
+	// The second is what tinyproxy answers to wrong credentials.
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized:
+		return ProxyAuthRequired
+	case http.StatusForbidden, http.StatusMethodNotAllowed:
+		return ProxyForbidden
+	}
+	return ProxyFailed
 }
 
 // ofReservation is about a relay's answer to RESERVE.

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -95,12 +96,25 @@ func TestErrorsAreNamed(t *testing.T) {
 		"a circuit that fell with another":           {errors.New("concurrent active dial through the same relay failed with a protocol error"), RelayRefused},
 		"a circuit among several dials":              {dial(errors.New("error opening relay circuit: NO_RESERVATION (204)"), io.EOF), SeveralFailed},
 		"the second circuit to one peer":             {errors.New("concurrent active dial succeeded"), Aborted},
+		"a proxy that wants to know who we are":      {fmt.Errorf("dial x: %w", proxyError(http.StatusProxyAuthRequired)), ProxyAuthRequired},
+		"a proxy that does not believe us":           {proxyError(http.StatusUnauthorized), ProxyAuthRequired},
+		"a proxy that does not like the port":        {proxyError(http.StatusForbidden), ProxyForbidden},
+		"a proxy that cannot reach the address":      {proxyError(http.StatusServiceUnavailable), ProxyFailed},
+		"a proxy that cannot be reached":             {fmt.Errorf("%w: %w", proxyError(0), syscall.ECONNREFUSED), ProxyFailed},
+		"a proxy beside a direct way":                {errors.Join(op("dial", syscall.ENETUNREACH), proxyError(http.StatusForbidden)), ProxyForbidden},
+		"a proxy beside a dial that we gave up":      {errors.Join(proxyError(http.StatusForbidden), context.Canceled), Aborted},
 	} {
 		if got := Classify(c.err); got != c.want {
 			t.Errorf("%s: %q, not %q (%v)", name, got, c.want, c.err)
 		}
 	}
 }
+
+// proxyError says of itself what a proxy answered.
+type proxyError int
+
+func (e proxyError) Error() string    { return fmt.Sprintf("the proxy answers %d", int(e)) }
+func (e proxyError) ProxyStatus() int { return int(e) }
 
 func TestVocabularyHasEveryWordOnce(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "failure.go", nil, 0)

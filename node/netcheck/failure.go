@@ -65,6 +65,8 @@ const (
 const (
 	WebSocketHandshake   Failure = "websocket_bad_handshake" // HTTP, but no upgrade
 	ProxyFailed          Failure = "proxy_error"             // the proxy did not let us through
+	ProxyAuthRequired    Failure = "proxy_auth_required"     // without credentials, or with these
+	ProxyForbidden       Failure = "proxy_forbidden"         // to this address or port
 	QUICIdleTimeout      Failure = "quic_idle_timeout"       // dropped, or refused by ICMP: QUIC cannot tell
 	QUICHandshakeTimeout Failure = "quic_handshake_timeout"  // something came back, and then too little
 	QUICVersion          Failure = "quic_incompatible_version"
@@ -111,7 +113,7 @@ func Vocabulary() []Failure {
 		TLSHandshake, TLSCertificate, TLSHostname, TLSAuthority,
 		SecurityTimeout, SecurityReset, SecurityEOF, SecurityFailed, Garbage, NoProtocol, NoiseFailed, NoiseSignature,
 		PeerMismatch, MuxerFailed, StreamReset,
-		WebSocketHandshake, ProxyFailed, QUICIdleTimeout, QUICHandshakeTimeout, QUICVersion, QUICReset, QUICApplication, QUICTransport,
+		WebSocketHandshake, ProxyFailed, ProxyAuthRequired, ProxyForbidden, QUICIdleTimeout, QUICHandshakeTimeout, QUICVersion, QUICReset, QUICApplication, QUICTransport,
 		ReservationRefused, ReservationLimit, ReservationDenied, ReservationMalformed, ReservationOther,
 		RelayUnreachable, RelayNoReservation, RelayConnectionFailed, RelayDenied, RelayLimit, RelayRefused,
 		DialBackoff, BlackHole, NoAddress, NoTransport, DialToSelf, Gated, ResourceLimit, SeveralFailed, Aborted, Unknown,

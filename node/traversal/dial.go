@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -26,6 +27,9 @@ const (
 	// shadowDelay is what the WebSocket address waits that the swarm hides behind
 	// a raw TCP one on the same port.
 	shadowDelay = 2 * streamDelay
+	// tunnelDelay is what the last resort waits, ordinary HTTPS requests: longer
+	// than a WebSocket takes that comes through, satellites excepted.
+	tunnelDelay = 1500 * time.Millisecond
 )
 
 // connect returns a direct connection to the candidate: one that is there, or a
@@ -87,22 +91,60 @@ func (c *candidate) dial(ctx context.Context) (network.Conn, error) {
 		return swarm.DialPeer(ctx, c.id)
 	}
 	store.AddAddrs(c.id, c.takeAddrs(), peerstore.TempAddrTTL)
-	shadows := shadowing(store.Addrs(c.id))
-	if len(shadows) == 0 {
-		return swarm.DialPeer(ctx, c.id)
-	}
+	known := store.Addrs(c.id)
 	r := newRace(ctx)
 	r.enter(func(ctx context.Context) (network.Conn, error) { return swarm.DialPeer(ctx, c.id) })
-	r.enter(func(ctx context.Context) (network.Conn, error) {
-		if !pause(ctx, shadowDelay) {
-			return nil, ctx.Err()
-		}
-		store.SetAddrs(c.id, shadows, 0)
-		defer store.AddAddrs(c.id, shadows, peerstore.TempAddrTTL)
-		return swarm.DialPeer(ctx, c.id)
-	})
+	if shadows := shadowing(known); len(shadows) > 0 {
+		r.enter(func(ctx context.Context) (network.Conn, error) { return c.dialWithout(ctx, shadowDelay, shadows, nil) })
+	}
+	if tunnels := c.tunnels(known); len(tunnels) > 0 {
+		r.enter(func(ctx context.Context) (network.Conn, error) {
+			return c.dialWithout(ctx, tunnelDelay, known, tunnels)
+		})
+	}
 	return r.first()
 }
+
+// dialWithout dials again after a moment, with some addresses taken away and
+// others, for this once, added.
+func (c *candidate) dialWithout(ctx context.Context, after time.Duration, away, added []ma.Multiaddr) (network.Conn, error) {
+	if !pause(ctx, after) {
+		return nil, ctx.Err()
+	}
+	store := c.keeper.Host.Peerstore()
+	store.SetAddrs(c.id, away, 0)
+	store.AddAddrs(c.id, added, peerstore.TempAddrTTL)
+	defer func() {
+		store.SetAddrs(c.id, added, 0)
+		store.AddAddrs(c.id, away, peerstore.TempAddrTTL)
+	}()
+	return c.keeper.Host.Network().DialPeer(ctx, c.id)
+}
+
+// tunnels are the addresses of ordinary HTTP requests beside a peer's WebSocket
+// ones, where we speak that. Nobody announces them: the swarm takes them for raw
+// TCP, which would hide the WebSocket.
+func (c *candidate) tunnels(known []ma.Multiaddr) []ma.Multiaddr {
+	dialer, ok := c.keeper.Host.Network().(interface {
+		TransportForDialing(ma.Multiaddr) transport.Transport
+	})
+	if !ok {
+		return nil
+	}
+	var out []ma.Multiaddr
+	for _, a := range known {
+		if t := TransportName(a); t != "ws" && t != "wss" {
+			continue
+		}
+		rest, _ := ma.SplitLast(canonical(a))
+		if tunnel := slices.Concat(rest, http); dialer.TransportForDialing(tunnel) != nil {
+			out = append(out, tunnel)
+		}
+	}
+	return out
+}
+
+var http = ma.StringCast("/http")
 
 // shadowing are the raw TCP addresses that hide a WebSocket one.
 func shadowing(addrs []ma.Multiaddr) []ma.Multiaddr {
@@ -128,6 +170,8 @@ type race struct {
 	entered int
 }
 
+const maxWays = 3
+
 type result struct {
 	conn network.Conn
 	err  error
@@ -135,10 +179,10 @@ type result struct {
 
 func newRace(ctx context.Context) *race {
 	ctx, cancel := context.WithCancel(ctx)
-	return &race{ctx: ctx, cancel: cancel, results: make(chan result, 2)}
+	return &race{ctx: ctx, cancel: cancel, results: make(chan result, maxWays)}
 }
 
-// enter starts one way; at most two may enter.
+// enter starts one way; at most maxWays may enter.
 func (r *race) enter(way func(context.Context) (network.Conn, error)) {
 	r.entered++
 	go func() {

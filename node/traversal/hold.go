@@ -145,8 +145,12 @@ func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
 		k.log().Info("peer is no relay", "peer", c.id.String())
 		return
 	}
-	if ctx.Err() == nil {
-		k.recordFailed(conn, err, false)
+	if ctx.Err() != nil {
+		return
+	}
+	k.recordFailed(conn, err, false)
+	if k.Refused != nil && refused(err) {
+		k.tending.Go(func() { k.Refused(ctx, conn) })
 	}
 }
 
@@ -177,6 +181,9 @@ func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation, inspected
 	k.starts.open()
 	if first {
 		k.memorize(h)
+	}
+	if k.Reserved != nil {
+		k.Reserved(c.id, h.used)
 	}
 	k.tellChanged()
 	return h

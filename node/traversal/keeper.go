@@ -62,7 +62,11 @@ type Keeper struct {
 	// Narrow is told whether full-size packets vanish in this network: connections
 	// dialled from then on have to use smaller ones. nil: nobody can.
 	Narrow func(bool)
-	Log    *slog.Logger // nil means discard
+	// Reserved is told of every reservation, and by which address it was had;
+	// Refused of every relay that said no itself: it may know others. nil: nobody.
+	Reserved func(relay peer.ID, way ma.Multiaddr)
+	Refused  func(context.Context, network.Conn)
+	Log      *slog.Logger // nil means discard
 
 	starts                   gate          // of dials
 	renewEvery, improveEvery time.Duration // 0 means the constants of these names; shorter in tests

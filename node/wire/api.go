@@ -17,12 +17,13 @@ type Status struct {
 	Observed     []Observation `json:"observed_addrs"`
 	Reachability string        `json:"reachability"` // public | private | unknown
 	NAT          NATStatus     `json:"nat"`
-	Portal       string        `json:"portal"` // how a captive portal shows itself; empty: none does
-	Way          *WayStatus    `json:"way"`    // how the oldest standing reservation was reached; null while there is none
-	Tried        []Attempt     `json:"tried"`  // the last attempt at each address of the last minutes, the latest first
+	Portal       string        `json:"portal"`        // how a captive portal shows itself; empty: none does
+	Way          *WayStatus    `json:"way,omitempty"` // how the oldest standing reservation was reached; absent while there is none
+	Tried        []Attempt     `json:"tried"`         // the last attempt at each address of the last minutes, the latest first
 	Relays       []RelayStatus `json:"relays"`
 	Peers        []PeerStatus  `json:"peers"`
 	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others
+	Serving      *Serving      `json:"serving,omitempty"`      // absent: this node does not relay for others now
 	Jobs         JobCounts     `json:"jobs"`
 	Dials        DialCounts    `json:"dials"`
 }
@@ -103,6 +104,27 @@ type Held struct {
 	Remote  string    `json:"remote"`
 	Since   time.Time `json:"since"`
 	Expires time.Time `json:"expires"`
+}
+
+// Serving is what a node that relays for others does, and within which limits.
+type Serving struct {
+	Since        time.Time         `json:"since"`
+	Why          string            `json:"why"`
+	Reservations int               `json:"reservations"`  // that stand
+	CircuitsOpen int               `json:"circuits_open"` //
+	Circuits     uint64            `json:"circuits"`      // since the node's start, like all below
+	Bytes        int64             `json:"bytes"`         // relayed, both ways
+	Refused      map[string]uint64 `json:"refused"`       // requests, by reason
+	Limits       RelayLimits       `json:"limits"`
+}
+
+// RelayLimits are a relay's limits. A circuit has none of time or data.
+type RelayLimits struct {
+	Reservations           int   `json:"reservations"`             // all together
+	ReservationsPerAddress int   `json:"reservations_per_address"` // from one IP address
+	CircuitsPerPeer        int   `json:"circuits_per_peer"`        // open at once, as source or target
+	CircuitBytesPerSecond  int64 `json:"circuit_bytes_per_second"` // both ways together; 0 means any
+	MemoryBytes            int64 `json:"memory_bytes"`             // for all connections and circuits
 }
 
 // JobCounts counts jobs since the start.

@@ -29,7 +29,7 @@ const (
 
 	RelayFound     Kind = "relay.found"     // Peer, Addrs, Detail (dht, gossip, exchange, cache)
 	RelayInspected Kind = "relay.inspected" // Relay, Conn, Detail (what the interceptor showed); Outcome failed when that ends the connection
-	RelayServing   Kind = "relay.serving"   // Detail: this node relays for others from now on, or no more, and why
+	RelayServing   Kind = "relay.serving"   // Outcome ok: this node relays for others from now on, aborted: no more; Detail (why)
 
 	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed, Route when not direct
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err

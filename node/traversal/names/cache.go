@@ -66,7 +66,7 @@ type cacheFile struct {
 	Answers []cached `json:"answers"`
 }
 
-// get returns the last good values, and since when nobody has given them.
+// get returns the last good values, and when a source last gave them.
 func (c *cache) get(q question) ([]string, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,12 +75,12 @@ func (c *cache) get(q question) ([]string, time.Time) {
 	if !a.usable(time.Now()) {
 		return nil, time.Time{}
 	}
-	return a.Values, a.Since
+	return slices.Clone(a.Values), a.Since
 }
 
-// put keeps a good answer.
+// put keeps an answer, if it is a good one.
 func (c *cache) put(q question, values []string) {
-	a := cached{Name: q.name, Type: q.kind, Values: values, Since: time.Now().UTC().Round(0)}
+	a := cached{Name: q.name, Type: q.kind, Values: slices.Clone(values), Since: time.Now().UTC().Round(0)}
 	if !a.usable(a.Since) {
 		return
 	}

@@ -1,10 +1,12 @@
 // Package names answers about names when the network's own DNS is slow, dead,
 // censored or lying, and tells whether a captive portal stands in the way.
 //
-//	t = 0      the system's resolver                          hosts file, the network's DNS
-//	t = 300ms  two DoH servers, one DoT server, by address    or at once when the system fails
-//	t = 1.8s   the last good answer                           if there is one
-//	+ 1.5s     all other DoH and DoT servers                  or at once when the first three fail
+//	t = 0      the system's resolver
+//	t = 300ms  two DoH servers and one DoT server, known by address,
+//	           or at once when the system's resolver fails
+//	t = 1.8s   all other DoH and DoT servers, or at once when those three fail;
+//	           the last good answer, if there is one and nobody has answered
+//	t = 10s    nobody is waited for any more
 //
 // The first good answer wins. An answer is not good when nobody but the
 // network vouches for it and it is of the kind that networks make up: that the

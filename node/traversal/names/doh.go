@@ -10,10 +10,12 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -27,7 +29,10 @@ const (
 // HTTP/2 gets through; interceptors often leave only HTTP/1.1.
 type doh struct {
 	url    string
-	client *http.Client
+	addr   string
+	dial   dialFunc
+	config *tls.Config
+	client atomic.Pointer[http.Client]
 }
 
 func newDoH(s Server, dial dialFunc, config *tls.Config) *doh {
@@ -35,46 +40,71 @@ func newDoH(s Server, dial dialFunc, config *tls.Config) *doh {
 	if s.Name != "" {
 		host = net.JoinHostPort(s.Name, strconv.Itoa(int(s.Addr.Port())))
 	}
-	return &doh{
-		url: "https://" + strings.TrimSuffix(host, ":443") + dohPath,
-		client: &http.Client{
-			// A DNS server has no reason to redirect.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					return dial(ctx, s.Addr.String())
-				},
-				TLSClientConfig:     config,
-				TLSHandshakeTimeout: serverTimeout,
-				ForceAttemptHTTP2:   true,
-				MaxConnsPerHost:     maxConns,
-				IdleConnTimeout:     idleTimeout,
-				DisableCompression:  true,
+	d := &doh{url: "https://" + strings.TrimSuffix(host, ":443") + dohPath, addr: s.Addr.String(), dial: dial, config: config}
+	d.client.Store(d.newClient())
+	return d
+}
+
+func (d *doh) newClient() *http.Client {
+	return &http.Client{
+		// A DNS server has no reason to redirect.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return d.dial(ctx, d.addr)
 			},
+			TLSClientConfig:     d.config.Clone(), // http.Transport writes to it
+			TLSHandshakeTimeout: serverTimeout,
+			ForceAttemptHTTP2:   true,
+			MaxConnsPerHost:     maxConns,
+			IdleConnTimeout:     idleTimeout,
+			DisableCompression:  true,
 		},
 	}
 }
 
-func (d *doh) closeIdle() { d.client.CloseIdleConnections() }
+func (d *doh) closeIdle() { d.renew(d.client.Load()) }
 
+// renew has the next question asked on a new connection. The old client would
+// not forget one that is being dialled, or has died in silence.
+func (d *doh) renew(old *http.Client) {
+	if d.client.CompareAndSwap(old, d.newClient()) {
+		old.CloseIdleConnections()
+	}
+}
+
+// exchange asks once more when it failed on a connection that had been there
+// before: servers hang up, and http.Transport does not repeat a POST.
 func (d *doh) exchange(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, error) {
+	replies, reused, err := d.post(ctx, queries)
+	if err != nil && reused && ctx.Err() == nil {
+		replies, _, err = d.post(ctx, queries)
+	}
+	return replies, err
+}
+
+// post sends queries at once, and tells whether that was on a connection that
+// had been there before.
+func (d *doh) post(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, bool, error) {
+	var reused atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { reused.CompareAndSwap(false, i.Reused) },
+	})
+	client := d.client.Load()
 	all, errs := make([]*dns.Msg, len(queries)), make([]error, len(queries))
 	var wg sync.WaitGroup
 	for i, q := range queries {
-		wg.Go(func() { all[i], errs[i] = d.post(ctx, q) })
+		wg.Go(func() { all[i], errs[i] = d.postOne(ctx, client, q) })
 	}
 	wg.Wait()
 	err := first(errs)
-	// A connection that has died in silence would be used for the next question
-	// too: http.Transport does not notice.
 	if err != nil && !errors.Is(err, context.Canceled) {
-		d.closeIdle()
+		d.renew(client)
 	}
-	return slices.DeleteFunc(all, func(m *dns.Msg) bool { return m == nil }), err
+	return slices.DeleteFunc(all, func(m *dns.Msg) bool { return m == nil }), reused.Load(), err
 }
 
-// post sends a query and reads the reply.
-func (d *doh) post(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
+func (d *doh) postOne(ctx context.Context, client *http.Client, query *dns.Msg) (*dns.Msg, error) {
 	raw, err := query.Pack()
 	if err != nil {
 		return nil, err
@@ -86,7 +116,7 @@ func (d *doh) post(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	req.Header.Set("Content-Type", dohType)
 	req.Header.Set("Accept", dohType)
 	req.Header.Set("User-Agent", "") // none
-	resp, err := d.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -16,52 +17,77 @@ type dot struct {
 	addr   string
 	dial   dialFunc
 	config *tls.Config
-	// slots has an element for each connection that there may be: one that waits
-	// for the next question, or nil. A connection in use is in nobody else's hands.
-	slots chan *dotConn
+	turns  chan struct{} // has an element for each question in progress
+
+	mu   sync.Mutex // guards the field below
+	idle []*dotConn // wait for the next question, the one used last at the end
 }
 
+// dotConn carries one question at a time.
 type dotConn struct {
 	dns.Conn
 	used time.Time // last
 }
 
 func newDoT(s Server, dial dialFunc, config *tls.Config) *dot {
-	d := &dot{addr: s.Addr.String(), dial: dial, config: config, slots: make(chan *dotConn, maxConns)}
-	for range maxConns {
-		d.slots <- nil
-	}
-	return d
+	return &dot{addr: s.Addr.String(), dial: dial, config: config, turns: make(chan struct{}, maxConns)}
 }
 
+// exchange goes on when nobody waits for it any more, so that there is a
+// connection for the next question; http.Transport does the same. Otherwise a
+// server that loses every race would see a handshake for each of them.
 func (d *dot) exchange(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, error) {
-	var conn *dotConn
 	select {
-	case conn = <-d.slots:
+	case d.turns <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { d.put(conn) }()
+	type outcome struct {
+		replies []*dns.Msg
+		err     error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() { <-d.turns }()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverTimeout)
+		defer cancel()
+		replies, err := d.ask(ctx, queries)
+		done <- outcome{replies, err}
+	}()
+	select {
+	case o := <-done:
+		return o.replies, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
-	if conn != nil {
-		replies, err := conn.talk(ctx, queries)
-		if err == nil {
-			return replies, nil
-		}
-		conn = nil // the server hung up meanwhile, as servers do
-		if ctx.Err() != nil {
-			return nil, err
+// ask uses a connection that is there, and a new one when there is none or the
+// server has hung up meanwhile, as servers do.
+func (d *dot) ask(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, error) {
+	if conn := d.take(); conn != nil {
+		replies, err := d.askOn(ctx, conn, queries)
+		if err == nil || ctx.Err() != nil {
+			return replies, err
 		}
 	}
-	fresh, err := d.open(ctx)
+	conn, err := d.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	replies, err := fresh.talk(ctx, queries)
-	if err == nil {
-		conn = fresh
+	return d.askOn(ctx, conn, queries)
+}
+
+// askOn keeps a connection on which all went well: what comes next on another
+// could be anything.
+func (d *dot) askOn(ctx context.Context, conn *dotConn, queries []*dns.Msg) ([]*dns.Msg, error) {
+	replies, err := conn.talk(ctx, queries)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
-	return replies, err
+	d.keep(conn)
+	return replies, nil
 }
 
 func (d *dot) open(ctx context.Context) (*dotConn, error) {
@@ -71,60 +97,64 @@ func (d *dot) open(ctx context.Context) (*dotConn, error) {
 	}
 	conn := tls.Client(raw, d.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("TLS: %w", err), ignoreClosed(raw.Close()))
+		_ = raw.Close() // why it is of no use is known
+		return nil, fmt.Errorf("TLS: %w", err)
 	}
 	return &dotConn{Conn: dns.Conn{Conn: conn}}, nil
 }
 
-// put makes a connection, or room for one, available to the next question.
-func (d *dot) put(conn *dotConn) {
-	if conn != nil {
-		conn.used = time.Now()
-		time.AfterFunc(idleTimeout, func() { d.closeUnused(idleTimeout) })
+func (d *dot) take() *dotConn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.idle) == 0 {
+		return nil
 	}
-	d.slots <- conn
+	last := len(d.idle) - 1
+	conn := d.idle[last]
+	d.idle = d.idle[:last]
+	return conn
+}
+
+func (d *dot) keep(conn *dotConn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	conn.used = time.Now()
+	d.idle = append(d.idle, conn)
+	time.AfterFunc(idleTimeout, func() { d.closeUnused(idleTimeout) })
 }
 
 func (d *dot) closeIdle() { d.closeUnused(0) }
 
 // closeUnused closes the connections that were not used for so long.
 func (d *dot) closeUnused(unused time.Duration) {
-	for range maxConns {
-		select {
-		case conn := <-d.slots:
-			if conn != nil && time.Since(conn.used) >= unused {
-				_ = conn.Close() // it has done its work
-				conn = nil
-			}
-			d.slots <- conn
-		default:
-			return
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.idle = slices.DeleteFunc(d.idle, func(conn *dotConn) bool {
+		if time.Since(conn.used) < unused {
+			return false
 		}
-	}
+		_ = conn.Close() // it has done its work
+		return true
+	})
 }
 
-// talk sends queries and reads a reply to each, in whatever order. A connection
-// on which that fails is closed: what comes next on it could be anything.
-func (c *dotConn) talk(ctx context.Context, queries []*dns.Msg) (replies []*dns.Msg, err error) {
-	hurry := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer func() {
-		if !hurry() && err == nil {
-			err = ctx.Err() // the deadline stays on the connection
-		}
-		if err != nil {
-			err = errors.Join(err, ignoreClosed(c.Close()))
-		}
-	}()
+// talk sends queries and reads a reply to each, in whatever order, until the
+// deadline of ctx.
+func (c *dotConn) talk(ctx context.Context, queries []*dns.Msg) ([]*dns.Msg, error) {
+	deadline, _ := ctx.Deadline()
+	if err := c.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
 	for _, q := range queries {
 		if err := c.WriteMsg(q); err != nil {
-			return nil, fmt.Errorf("send query: %w", orCause(ctx, err))
+			return nil, fmt.Errorf("send query: %w", err)
 		}
 	}
-	replies = make([]*dns.Msg, len(queries))
+	replies := make([]*dns.Msg, len(queries))
 	for range queries {
 		m, err := c.ReadMsg()
 		if err != nil {
-			return nil, fmt.Errorf("read reply: %w", orCause(ctx, err))
+			return nil, fmt.Errorf("read reply: %w", err)
 		}
 		i := int(m.Id) - 1
 		if i < 0 || i >= len(queries) || replies[i] != nil || !answers(m, queries[i]) {
@@ -133,19 +163,4 @@ func (c *dotConn) talk(ctx context.Context, queries []*dns.Msg) (replies []*dns.
 		replies[i] = m
 	}
 	return replies, nil
-}
-
-// orCause prefers why we gave up to what that did to the connection.
-func orCause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }

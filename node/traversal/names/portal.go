@@ -182,15 +182,11 @@ func (p *Portal) connect(ctx context.Context, _, hostport string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	lookup := p.Lookup
-	if lookup == nil {
-		lookup = net.DefaultResolver.LookupIPAddr
-	}
-	found, err := lookup(ctx, host)
+	found, err := p.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	failed := failures{}
+	var failed failures
 	for _, v4 := range []bool{true, false} {
 		i := slices.IndexFunc(found, func(a net.IPAddr) bool { return (a.IP.To4() != nil) == v4 })
 		if i < 0 {
@@ -203,6 +199,16 @@ func (p *Portal) connect(ctx context.Context, _, hostport string) (net.Conn, err
 		failed = append(failed, err)
 	}
 	return nil, failed
+}
+
+func (p *Portal) lookup(ctx context.Context, host string) ([]net.IPAddr, error) {
+	if ip := net.ParseIP(host); ip != nil {
+		return []net.IPAddr{{IP: ip}}, nil
+	}
+	if p.Lookup != nil {
+		return p.Lookup(ctx, host)
+	}
+	return net.DefaultResolver.LookupIPAddr(ctx, rooted(host))
 }
 
 func (p *Portal) dial(ctx context.Context, hostport string) (net.Conn, error) {

@@ -153,6 +153,14 @@ func TestLookUsesTheFamilyThatWorks(t *testing.T) {
 	}
 }
 
+func TestCheckMayNameAnAddress(t *testing.T) {
+	c := page(t, 204, "", status(204, ""))
+	c.URL = strings.Replace(c.URL, "check.example.org", "127.0.0.1", 1)
+	if s, err := (&Portal{Checks: []Check{c}}).Look(t.Context()); err != nil || !s.Open {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 func TestUsualChecksArePlainPages(t *testing.T) {
 	for _, c := range usualChecks() {
 		if !strings.HasPrefix(c.URL, "http://") || c.Status == 0 {

@@ -84,8 +84,8 @@ type result struct {
 	at     time.Time
 }
 
-// run asks until it is settled what is the answer, and returns nil when there is
-// none. It tells nothing to nobody; see report.
+// run asks until it is settled what the answer is, and returns nil when there is
+// none; failure then says why. What became of each source is in c.entrants.
 func (c *race) run(ctx context.Context) *Answer {
 	asking, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -95,7 +95,8 @@ func (c *race) run(ctx context.Context) *Answer {
 	}
 	c.in = make(chan result, sources)
 
-	next, stale, settle := c.begin(asking), time.After(staleAfter), (<-chan time.Time)(nil)
+	next, stale := c.begin(asking), time.After(staleAfter)
+	var settle <-chan time.Time // from the first answer on that is not good by itself
 	for !c.settled() {
 		if len(c.waves) > 0 && c.openFrom(c.last) == 0 && c.denials() == 0 {
 			next = c.begin(asking)

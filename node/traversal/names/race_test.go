@@ -155,7 +155,9 @@ func TestWhoAnswersFirstAndWellIsBelieved(t *testing.T) {
 		{"one server and the system suffice for a denial where the others fail",
 			denies, []says{refuses, denies}, []says{silent}, "", "", 20 * time.Millisecond, 3},
 		{"a denial waits for a silent system, but not for long",
-			silent, []says{denies, denies}, nil, "", "", 310*time.Millisecond + settleAfter, 3},
+			silent, []says{denies, denies}, []says{silent}, "", "", 310*time.Millisecond + settleAfter, 3},
+		{"nobody else is asked while a denial waits",
+			silent, []says{denies, {after: 5 * time.Second}}, []says{silent}, "", "", 310*time.Millisecond + settleAfter, 3},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -342,6 +344,7 @@ func TestLastGoodAnswerIsUsedWhenNothingElseAnswers(t *testing.T) {
 			{"made up, and nobody can be asked", answer(0, inside), []says{refuses}, 10 * time.Millisecond, "cache"},
 			{"a new answer", refuses, []says{answer(time.Second, other)}, 1010 * time.Millisecond, "first 1"},
 			{"all deny", denies, []says{denies, denies}, 20 * time.Millisecond, ""},
+			{"servers deny, and the system is silent", silent, []says{denies, denies}, 310*time.Millisecond + settleAfter, ""},
 		} {
 			r, told := among(c.network, c.first, nil)
 			r.cache.path = file
@@ -369,6 +372,31 @@ func TestDoubtfulAnswersAreNotRemembered(t *testing.T) {
 			t.Errorf("remembered %q", got)
 		}
 	})
+}
+
+func TestSystemIsAskedForWholeNames(t *testing.T) {
+	for name, want := range map[string]string{boot: boot + ".", boot + ".": boot + ".", "relay": "relay"} {
+		var n named
+		r := &Resolver{System: &n, Servers: []Server{}}
+		_, err := r.LookupTXT(t.Context(), name)
+		_, err2 := r.LookupIPAddr(t.Context(), name)
+		if err = errors.Join(err, err2); err != nil || !slices.Equal(n, []string{want, want}) {
+			t.Errorf("%s: asked for %q, %v", name, n, err)
+		}
+	}
+}
+
+// named is a system that keeps the names that it is asked for.
+type named []string
+
+func (n *named) LookupTXT(_ context.Context, name string) ([]string, error) {
+	*n = append(*n, name)
+	return []string{"text"}, nil
+}
+
+func (n *named) LookupIPAddr(_ context.Context, name string) ([]net.IPAddr, error) {
+	*n = append(*n, name)
+	return []net.IPAddr{{IP: net.ParseIP(public)}}, nil
 }
 
 func TestAddressesAndNonsenseNeedNobody(t *testing.T) {

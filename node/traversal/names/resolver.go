@@ -152,7 +152,7 @@ func (r *Resolver) run(ctx context.Context, c *race) ([]string, error) {
 	if answer == nil {
 		return nil, c.failure(ctx)
 	}
-	if answer.Source != fromCache && !answer.Doubtful {
+	if answer.Source != fromCache {
 		r.cache.put(c.question, answer.Values)
 	}
 	return answer.Values, nil

@@ -41,6 +41,16 @@ func asking(roots *x509.CertPool, servers ...Server) *Resolver {
 	return &Resolver{System: system{refuses}, Roots: roots, Servers: servers}
 }
 
+// queries are for the addresses of both.example.org.
+func queries(t *testing.T) []*dns.Msg {
+	t.Helper()
+	m, err := question{"both.example.org", IP}.messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func TestServersAnswer(t *testing.T) {
 	ca := newAuthority(t, "Test Authority")
 	named, addressed := ca.issue(t, serverName), ca.issue(t, "127.0.0.1")
@@ -112,7 +122,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				if _, err := r.LookupIPAddr(t.Context(), "both.example.org"); err != nil {
+				if _, err := r.Encrypted().LookupIPAddr(t.Context(), "both.example.org"); err != nil {
 					t.Error(err)
 				}
 			})
@@ -122,11 +132,11 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 			t.Errorf("%s: %d connections for 10 questions at once", protocol, n)
 		}
 		before := l.accepted()
-		if _, err := r.LookupIPAddr(t.Context(), "four.example.org"); err != nil || l.accepted() != before {
+		if _, err := r.Encrypted().LookupIPAddr(t.Context(), "four.example.org"); err != nil || l.accepted() != before {
 			t.Errorf("%s: a question afterwards: %d connections more, %v", protocol, l.accepted()-before, err)
 		}
 		r.CloseIdleConnections()
-		if _, err := r.LookupIPAddr(t.Context(), "four.example.org"); err != nil || l.accepted() == before {
+		if _, err := r.Encrypted().LookupIPAddr(t.Context(), "four.example.org"); err != nil || l.accepted() == before {
 			t.Errorf("%s: after closing: no connection more, %v", protocol, err)
 		}
 		r.CloseIdleConnections()
@@ -143,12 +153,118 @@ func TestServerThatHungUpIsAskedAgain(t *testing.T) {
 	} {
 		r := asking(ca.roots, Server{protocol, l.addr(), serverName})
 		for range 3 {
-			if _, err := r.LookupTXT(t.Context(), "text.example.org"); err != nil {
+			if _, err := r.Encrypted().LookupTXT(t.Context(), "text.example.org"); err != nil {
 				t.Errorf("%s: %v", protocol, err)
 			}
 			l.hangUp()
 		}
 		r.CloseIdleConnections()
+	}
+}
+
+func TestConnectionThatDiedInSilenceIsNotUsedAgain(t *testing.T) {
+	ca := newAuthority(t, "Test Authority")
+	cert := ca.issue(t, serverName)
+	z := newZone(t, records...)
+	config := &tls.Config{ServerName: serverName, RootCAs: ca.roots}
+	for protocol, serve := range map[Protocol]func(dialFunc) exchanger{
+		DoH: func(dial dialFunc) exchanger {
+			s := Server{DoH, serveDoH(t, overHTTP(z), cert, true).addr(), serverName}
+			return newDoH(s, dial, config)
+		},
+		DoT: func(dial dialFunc) exchanger {
+			return newDoT(Server{DoT, serveDoT(t, z, cert).addr(), serverName}, dial, config)
+		},
+	} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			var path deadPath
+			x := serve(path.dial)
+			defer x.closeIdle()
+			if _, err := x.exchange(t.Context(), queries(t)); err != nil {
+				t.Fatal(err)
+			}
+			path.cut()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if _, err := x.exchange(ctx, queries(t)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("on a dead path: %v", err)
+			}
+			if _, err := x.exchange(t.Context(), queries(t)); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// deadPath dials connections on which nothing arrives once it is cut, and new
+// ones that work.
+type deadPath struct {
+	mu    sync.Mutex // guards the field below
+	conns []*deadConn
+}
+
+type deadConn struct {
+	net.Conn
+	dead chan struct{}
+}
+
+func (p *deadPath) dial(ctx context.Context, hostport string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", hostport)
+	if err != nil {
+		return nil, err
+	}
+	c := &deadConn{conn, make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(p.conns, c)
+	return c, nil
+}
+
+func (p *deadPath) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		close(c.dead)
+	}
+	p.conns = nil
+}
+
+func (c *deadConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.dead:
+		return len(b), nil
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+func TestServerThatLosesIsReadyForTheNextQuestion(t *testing.T) {
+	ca := newAuthority(t, "Test Authority")
+	z := newZone(t, records...)
+	answer := make(chan struct{})
+	l := serveDoT(t, dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		<-answer
+		z.ServeDNS(w, q)
+	}), ca.issue(t, serverName))
+	x := newDoT(Server{DoT, l.addr(), serverName}, new(Resolver).connect, &tls.Config{ServerName: serverName, RootCAs: ca.roots})
+	defer x.closeIdle()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := x.exchange(ctx, queries(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody waits: %v", err)
+	}
+	close(answer)
+	for range maxConns { // all questions have ended when all turns are free
+		x.turns <- struct{}{}
+	}
+	for range maxConns {
+		<-x.turns
+	}
+	for range 2 {
+		if _, err := x.exchange(t.Context(), queries(t)); err != nil || l.accepted() != 1 {
+			t.Errorf("the next question: %d connections, %v", l.accepted(), err)
+		}
 	}
 }
 
@@ -226,6 +342,43 @@ func TestNonsenseIsNoAnswer(t *testing.T) {
 	r := asking(ca.roots, Server{DoT, l.addr(), serverName})
 	if got, err := addresses(t.Context(), r, "four.example.org"); err == nil || isNotFound(err) {
 		t.Errorf("DoT: %q, %v", got, err)
+	}
+}
+
+func TestOneFamilyThatFailsDoesNotSpoilTheOther(t *testing.T) {
+	ca := newAuthority(t, "Test Authority")
+	z := newZone(t, records...)
+	servfail := func(m *dns.Msg) *dns.Msg {
+		reply := z.reply(m)
+		if m.Question[0].Qtype == dns.TypeAAAA {
+			reply.SetRcode(m, dns.RcodeServerFailure)
+		}
+		return reply
+	}
+	forbid := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		m := new(dns.Msg)
+		if err := m.Unpack(raw); err != nil || m.Question[0].Qtype == dns.TypeAAAA {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		raw, _ = z.reply(m).Pack()
+		w.Header().Set("Content-Type", dohType)
+		_, _ = w.Write(raw)
+	})
+	cert := ca.issue(t, serverName)
+	for _, s := range []Server{
+		{DoH, serveDoH(t, forbid, cert, true).addr(), serverName},
+		{DoT, serveDoT(t, dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) { _ = w.WriteMsg(servfail(m)) }), cert).addr(), serverName},
+	} {
+		r := asking(ca.roots, s)
+		if got, err := addresses(t.Context(), r, "both.example.org"); err != nil || !slices.Equal(got, []string{"11.0.0.1"}) {
+			t.Errorf("%s: %q, %v", s, got, err)
+		}
+		if got, err := addresses(t.Context(), r, "none.example.org"); err == nil || isNotFound(err) {
+			t.Errorf("%s: one family is denied, and the other not known: %q, %v", s, got, err)
+		}
+		r.CloseIdleConnections()
 	}
 }
 

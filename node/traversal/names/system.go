@@ -12,7 +12,7 @@ func (r *Resolver) system() source {
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
-	return source{name: fromSystem, closeIdle: func() {}, ask: func(ctx context.Context, q question) ([]string, error) {
+	return source{name: fromSystem, ask: func(ctx context.Context, q question) ([]string, error) {
 		if q.kind == TXT {
 			return resolver.LookupTXT(ctx, rooted(q.name))
 		}

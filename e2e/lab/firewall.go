@@ -1,0 +1,224 @@
+//go:build linux
+
+package lab
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The interfaces of a router.
+const (
+	wan = "wan"
+	lan = "lan"
+)
+
+// firewall is the rule set of one router while it is being put together. Its
+// table is of the family inet: what a rule stops, it stops over IPv4 and IPv6.
+type firewall struct {
+	conn    *nftables.Conn // holds what was added until it is sent, all at once
+	outside netip.Addr     // the router's own on wan
+	table   *nftables.Table
+	input   *nftables.Chain // to the router itself
+	forward *nftables.Chain // through it
+
+	// What rules may ask for more than once, or in any order; finish makes it.
+	hides         bool          // hosts are behind the router's address
+	nat           nat           // and how, where it is not the plain way
+	holes         bool          // its mappings are open to others
+	holesForPeers bool          // but only to hosts that were sent something
+	synProxy      bool          // the router answers SYNs
+	dropInvalid   bool          // what conntrack finds in no flow
+	idleUDP       time.Duration // when a silent flow is forgotten; 0 means the kernel's default
+	idleTCP       time.Duration
+	marks         uint32 // conntrack marks in use
+	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
+	err           error  // what cannot be, such as two kinds of NAT
+}
+
+// nat is a kind of address translation.
+type nat struct {
+	kind string
+	how  []expr.Any
+}
+
+// newFirewall begins with chains that drop what no rule lets through. Dropping
+// in the router's own input matters: otherwise a host's unsolicited packet to
+// the router's address takes the port that the peer's NAT needs, and hole
+// punching fails (measured: 4001 remapped to 4068).
+func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
+	f := &firewall{conn: conn, outside: outside}
+	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
+	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
+	conn.DelTable(table)
+	f.table = conn.AddTable(table)
+	deny := nftables.ChainPolicyDrop
+	filter := func(name string, hook *nftables.ChainHook) *nftables.Chain {
+		return conn.AddChain(&nftables.Chain{Name: name, Table: f.table, Type: nftables.ChainTypeFilter,
+			Hooknum: hook, Priority: nftables.ChainPriorityFilter, Policy: &deny})
+	}
+	f.input = filter("input", nftables.ChainHookInput)
+	f.forward = filter("forward", nftables.ChainHookForward)
+	return f
+}
+
+// finish adds what has its place after or before the profile's own rules: those
+// have said what is stopped, and what is left passes from the inside, and from
+// the outside as an answer.
+func (f *firewall) finish() {
+	f.add(f.input, established(), accept())
+	f.add(f.input, in(lan), accept())
+	f.add(f.input, protocol(unix.IPPROTO_ICMPV6), accept()) // IPv6 finds its neighbours by it
+	if f.synProxy {
+		f.finishSYNProxy()
+	}
+	if f.dropInvalid {
+		f.add(f.forward, state(expr.CtStateBitINVALID), drop())
+	}
+	if f.holes {
+		f.finishHoles()
+	}
+	f.add(f.forward, established(), accept())
+	f.add(f.forward, in(lan), accept())
+	f.finishNAT()
+}
+
+// install sets the rules of p in a router's namespace, in place of those that
+// were there.
+func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	f := newFirewall(conn, outside)
+	for _, r := range p.rules {
+		r(f)
+	}
+	f.finish()
+	if f.err != nil {
+		return nil, fmt.Errorf("make the firewall rules of profile %s: %w", p.Name, f.err)
+	}
+	if err := f.conn.Flush(); err != nil {
+		return nil, fmt.Errorf("set the firewall rules of profile %s over netlink: %w", p.Name, err)
+	}
+	if err := router.do(f.setTimers); err != nil {
+		return nil, fmt.Errorf("set the timers of profile %s: %w", p.Name, err)
+	}
+	return f, nil
+}
+
+// setTimers sets conntrack's timers in the calling thread's namespace, to their
+// defaults where the profile has none of its own: others may have been there
+// before. It comes after the rules, which load conntrack where it is a module.
+func (f *firewall) setTimers() error {
+	udp, tcp, loose := cmp.Or(f.idleUDP, 30*time.Second), cmp.Or(f.idleTCP, 5*24*time.Hour), "1"
+	stream := cmp.Or(f.idleUDP, 120*time.Second)
+	if f.dropInvalid || f.synProxy {
+		loose = "0" // a flow that was forgotten, or never shook hands, is not picked up in its middle
+	}
+	seconds := func(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
+	const conntrack = "net/netfilter/nf_conntrack_"
+	return errors.Join(
+		sysctl(conntrack+"udp_timeout", seconds(udp)),
+		sysctl(conntrack+"udp_timeout_stream", seconds(stream)),
+		sysctl(conntrack+"tcp_timeout_established", seconds(tcp)),
+		sysctl(conntrack+"tcp_loose", loose),
+	)
+}
+
+func (f *firewall) add(c *nftables.Chain, parts ...[]expr.Any) {
+	f.conn.AddRule(&nftables.Rule{Table: f.table, Chain: c, Exprs: slices.Concat(parts...)})
+}
+
+func (f *firewall) addSet(s *nftables.Set) {
+	if err := f.conn.AddSet(s, nil); err != nil {
+		f.err = fmt.Errorf("add the set %s: %w", s.Name, err)
+	}
+}
+
+// outgoing adds a rule on what hosts send out, arriving one on what they send to
+// the router itself, passing one on either direction. They stand before the rule
+// that lets established flows pass, so a flow can be cut at any of its packets.
+func (f *firewall) outgoing(parts ...[]expr.Any) { f.add(f.forward, in(lan), slices.Concat(parts...)) }
+func (f *firewall) arriving(parts ...[]expr.Any) { f.add(f.input, in(lan), slices.Concat(parts...)) }
+func (f *firewall) passing(parts ...[]expr.Any)  { f.add(f.forward, parts...) }
+
+func drop() []expr.Any   { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
+func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
+// reset answers a TCP segment as if its receiver had refused it.
+func reset() []expr.Any { return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
+
+// prohibited answers with the ICMP error of a firewall that does not hide.
+func adminProhibited() []expr.Any {
+	return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
+}
+
+func in(name string) []expr.Any  { return interfaceIs(expr.MetaKeyIIFNAME, name) }
+func out(name string) []expr.Any { return interfaceIs(expr.MetaKeyOIFNAME, name) }
+
+func interfaceIs(key expr.MetaKey, name string) []expr.Any {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded}}
+}
+
+// family is unix.NFPROTO_IPV4 or NFPROTO_IPV6.
+func family(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}}}
+}
+
+func protocol(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}}}
+}
+
+// Where things are in the headers: of IPv4, and of TCP and UDP alike.
+const (
+	ipSource        = 12
+	ipDestination   = 16
+	sourcePort      = 0
+	destinationPort = 2
+)
+
+// destination compares the port that a packet goes to.
+func destination(op expr.CmpOp, port uint16) []expr.Any {
+	return append(load(expr.PayloadBaseTransportHeader, destinationPort, 2, 1),
+		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)})
+}
+
+// bytesAt compares what stands at an offset from base, such as a transport header.
+func bytesAt(base expr.PayloadBase, offset uint32, want string) []expr.Any {
+	return append(load(base, offset, len(want), 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(want)})
+}
+
+// bitsAt compares those bits of one byte that mask has.
+func bitsAt(base expr.PayloadBase, offset uint32, mask, want byte) []expr.Any {
+	return append(load(base, offset, 1, 1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{want}})
+}
+
+func load(base expr.PayloadBase, offset uint32, bytes int, register uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: uint32(bytes)}}
+}
+
+func established() []expr.Any { return state(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED) }
+
+// state asks whether conntrack has put a packet in one of the states.
+func state(bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Register: 1, Key: expr.CtKeySTATE},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}

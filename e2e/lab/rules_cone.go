@@ -1,0 +1,82 @@
+//go:build linux
+
+package lab
+
+import (
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// NAT whose mappings are open to more than the destination they were made for
+// (RFC 4787, section 5: endpoint-independent and address-dependent filtering).
+// Conntrack knows flows only, so the mappings stand in nftables' own maps.
+
+// holeLife is how long a mapping lasts after the last packet sent through it, as
+// RFC 4787 recommends.
+const holeLife = 5 * time.Minute
+
+// Whoever sends to the outside port of a mapping gets through.
+func fullCone(f *firewall) {
+	f.translate(nat{kind: "mappings open to all"})
+	f.holes = true
+}
+
+// Of those who send to it, the hosts get through to which the inside has sent
+// something, from whatever port.
+func addressRestricted(f *firewall) {
+	f.translate(nat{kind: "mappings open to peers"})
+	f.holes, f.holesForPeers = true, true
+}
+
+// finishHoles comes after the profile's other rules, so that what is stopped on
+// its way out makes no mapping.
+//
+//	forward: iifname "lan" update @peers { ip saddr . ip daddr }
+//	forward: iifname "lan" meta l4proto udp update @udp { th sport : ip saddr }
+//	prerouting: iifname "wan" meta l4proto udp dnat ip to th dport map @udp
+//	forward: ct status dnat ip daddr . ip saddr @peers accept
+//
+// and the same for TCP. The outside port is the inside one, as masquerade keeps it.
+func (f *firewall) finishHoles() {
+	ipv4 := family(unix.NFPROTO_IPV4)
+	passes := translatedIn()
+	if f.holesForPeers {
+		peers := &nftables.Set{Table: f.table, Name: "peers", KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr),
+			Concatenation: true, Dynamic: true, HasTimeout: true, Timeout: holeLife}
+		f.addSet(peers)
+		f.outgoing(ipv4, load(expr.PayloadBaseNetworkHeader, ipSource, 8, 1), // and the destination behind it
+			[]expr.Any{&expr.Dynset{Operation: unix.NFT_DYNSET_OP_UPDATE, SrcRegKey: 1, SetName: peers.Name, SetID: peers.ID}})
+		passes = append(passes, load(expr.PayloadBaseNetworkHeader, ipDestination, 4, unix.NFT_REG32_00)...)
+		passes = append(passes, load(expr.PayloadBaseNetworkHeader, ipSource, 4, unix.NFT_REG32_01)...)
+		passes = append(passes, &expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: peers.Name, SetID: peers.ID})
+	}
+	inbound := f.conn.AddChain(&nftables.Chain{Name: "prerouting", Table: f.table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
+	for name, number := range map[string]byte{"udp": unix.IPPROTO_UDP, "tcp": unix.IPPROTO_TCP} {
+		holes := &nftables.Set{Table: f.table, Name: name, IsMap: true, KeyType: nftables.TypeInetService, DataType: nftables.TypeIPAddr,
+			Dynamic: true, HasTimeout: true, Timeout: holeLife}
+		f.addSet(holes)
+		f.outgoing(ipv4, protocol(number),
+			load(expr.PayloadBaseTransportHeader, sourcePort, 2, 1), load(expr.PayloadBaseNetworkHeader, ipSource, 4, 2),
+			[]expr.Any{&expr.Dynset{Operation: unix.NFT_DYNSET_OP_UPDATE, SrcRegKey: 1, SrcRegData: 2, SetName: holes.Name, SetID: holes.ID}})
+		f.add(inbound, in(wan), ipv4, protocol(number), load(expr.PayloadBaseTransportHeader, destinationPort, 2, 1), []expr.Any{
+			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: holes.Name, SetID: holes.ID},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+		})
+	}
+	f.add(f.forward, in(wan), passes, accept())
+}
+
+// translatedIn asks whether conntrack has given a flow another destination.
+func translatedIn() []expr.Any {
+	const dnat = 1 << 5 // IPS_DST_NAT of <linux/netfilter/nf_conntrack_common.h>
+	return []expr.Any{
+		&expr.Ct{Register: 1, Key: expr.CtKeySTATUS},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(dnat), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}

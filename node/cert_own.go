@@ -1,0 +1,171 @@
+package node
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// An own certificate is valid for a year, and renewed when a third of that is
+// left: who pins it (a firewall's allow-list, say) has time to see the new one.
+const (
+	ownValidity    = 365 * 24 * time.Hour
+	ownRenewBefore = ownValidity / 3
+	// clockSlack is for clients whose clock is behind.
+	clockSlack = 24 * time.Hour
+)
+
+// ownCertificate is self-signed and kept in the node's directory: an inspector
+// or an operator that has seen it once knows it again after a restart.
+type ownCertificate struct {
+	path string
+	log  *slog.Logger
+	now  func() time.Time
+
+	mu      sync.Mutex // guards the fields below
+	current *tls.Certificate
+	before  *tls.Certificate // shown by this process until it was renewed; nil: none
+}
+
+// newOwnCertificate loads the certificate of dir. One that is missing, damaged
+// or near its end is made anew.
+func newOwnCertificate(dir string, log *slog.Logger) (*ownCertificate, error) {
+	c := &ownCertificate{path: filepath.Join(dir, certificateFile), log: log, now: time.Now}
+	var err error
+	if c.current, err = readCertificate(c.path); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("the certificate cannot be used, a new one is made", "err", err)
+		}
+		if c.current, err = makeCertificate(c.now()); err != nil {
+			return nil, err
+		}
+		if err := writeCertificate(c.path, c.current); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Get is the certificate, renewed when its time has come.
+func (c *ownCertificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.now(); c.current.Leaf.NotAfter.Sub(now) < ownRenewBefore {
+		c.renew(now)
+	}
+	return c.current, nil
+}
+
+// renew wants mu held. What fails is tried again at the next handshake: the old
+// one does its work past its end, too, as nobody can verify it anyway.
+func (c *ownCertificate) renew(now time.Time) {
+	fresh, err := makeCertificate(now)
+	if err == nil {
+		err = writeCertificate(c.path, fresh)
+	}
+	if err != nil {
+		c.log.Warn("the certificate cannot be renewed", "err", err)
+		return
+	}
+	c.before, c.current = c.current, fresh
+	c.log.Info("the certificate was renewed", "until", fresh.Leaf.NotAfter)
+}
+
+func (c *ownCertificate) Hashes() [][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hashes := [][]byte{leafHash(c.current)}
+	if c.before != nil {
+		hashes = append(hashes, leafHash(c.before))
+	}
+	return hashes
+}
+
+// makeCertificate makes one without a name.
+func makeCertificate(now time.Time) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("make certificate: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "relay"},
+		NotBefore:    now.Add(-clockSlack),
+		NotAfter:     now.Add(ownValidity),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// readCertificate reads certificate and key from one file, which nobody else
+// may read.
+func readCertificate(path string) (*tls.Certificate, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	if err := refuseOpenMode(path, info, 0o600); err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	c, err := tls.X509KeyPair(raw, raw) // fills in Leaf
+	if err != nil {
+		return nil, fmt.Errorf("read certificate %s: %w", path, err)
+	}
+	return &c, nil
+}
+
+// writeCertificate replaces the file in one step: a crash leaves the old one or
+// the new one.
+func writeCertificate(path string, c *tls.Certificate) error {
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	raw := slices.Concat(
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	defer os.Remove(tmp.Name()) // nothing, once it has been renamed
+	_, err = tmp.Write(raw)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package node
+
+import (
+	"context"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/node/traversal/proxy"
+)
+
+// tcpTransport dials raw TCP as the library does, from the port on which it
+// listens, which hole punches need; and by a dialer of ours where the network
+// takes that: through proxies, and in smaller packets. The library's dialer is
+// chosen once for all dials, so there are two transports.
+type tcpTransport struct {
+	*tcp.TcpTransport
+	detour *tcp.TcpTransport // only dials
+	needed func() bool
+}
+
+var _ transport.DialUpdater = (*tcpTransport)(nil)
+
+func newTCPTransport(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr, ways *proxy.Finder) (transport.Transport, error) {
+	plain, err := tcp.NewTCPTransport(u, rm, shared)
+	if err != nil || ways == nil {
+		return plain, err
+	}
+	detour, err := tcp.NewTCPTransport(u, rm, shared, tcp.WithDialerForAddr(ways.ContextDialer))
+	needed := func() bool { return ways.CarriesTCP() || ways.Narrow != nil && ways.Narrow() }
+	return &tcpTransport{plain, detour, needed}, err
+}
+
+func (t *tcpTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
+	return t.DialWithUpdates(ctx, a, p, nil)
+}
+
+func (t *tcpTransport) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p peer.ID, updates chan<- transport.DialUpdate) (transport.CapableConn, error) {
+	if t.needed() {
+		return t.detour.DialWithUpdates(ctx, a, p, updates)
+	}
+	return t.TcpTransport.DialWithUpdates(ctx, a, p, updates)
+}
