@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"strings"
@@ -106,7 +107,9 @@ func answering(n int) []byte {
 func ask(t *testing.T, from *testNode, to string, path wire.Path, timeout time.Duration, task wasmfixtures.Task) (wire.DispatchResult, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	r, err := Dispatch(short(t), from.cfg.Dir, wire.DispatchRequest{
+	ctx, cancel := context.WithTimeout(t.Context(), timeout+patience)
+	defer cancel()
+	r, err := Dispatch(ctx, from.cfg.Dir, wire.DispatchRequest{
 		To: to, Path: path, Module: task.Module, Input: task.Input, TimeoutMS: timeout.Milliseconds(),
 	})
 	if err != nil {
@@ -258,13 +261,13 @@ func TestSixteenMebibytesGoThroughARelayWithoutLimits(t *testing.T) {
 	donor := startNode(t, Config{Bootstrap: []string{relay.addr("wss")}, Allow: []string{"any"}})
 	n := startNode(t, Config{})
 	task := padded(t, 16<<20)
-	r := submit(t, n, donor.through(relay), wire.Relayed, task)
+	r, _ := ask(t, n, donor.through(relay), wire.Relayed, time.Minute, task)
 	if r.Status != string(wire.Succeeded) || !bytes.Equal(r.Output, task.Expected) || r.Path != wire.Relayed || r.Relay != relay.host.ID().String() {
 		t.Errorf("%s %s %q over %q", r.Status, r.Path, r.Error, r.Relay)
 	}
 	checkJobRecords(t, n, donor, r, task)
 	large := wasmfixtures.Task{Module: answering(16 << 20), Input: make([]byte, wire.MaxRequest)} // its size asks for 1.1.0
-	if r := submit(t, n, donor.through(relay), wire.Relayed, large); len(r.Output) != 16<<20 {
+	if r, _ := ask(t, n, donor.through(relay), wire.Relayed, time.Minute, large); len(r.Output) != 16<<20 {
 		t.Errorf("%s %q: %d bytes came", r.Status, r.Error, len(r.Output))
 	}
 	await(t, "the places given back", func() bool { return len(donor.jobs.large)+len(donor.jobs.receiving) == 0 })

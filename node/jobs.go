@@ -303,30 +303,45 @@ func awaitPlace(places chan struct{}) error {
 }
 
 // receive reads one request, which ends where the submitter closes its side,
-// and gives back the place of receiving. A large one takes a place of large as
-// soon as it shows to be one, until done is called.
+// and gives back the place of receiving. A request that shows to be a large one
+// moves to a place of large, which it has until done is called.
 func (s *jobServer) receive(stream jobStream) (_ wire.TaskDispatchRequest, done func(), err error) {
-	done = func() {}
 	raw, err := stream.request(nil, wire.MaxRequest, requestTimeout)
-	<-s.receiving
 	if err == nil && len(raw) > wire.MaxRequest && stream.version != wire.V10 {
-		if err := awaitPlace(s.large); err != nil {
-			return wire.TaskDispatchRequest{}, done, err
-		}
-		done = func() { <-s.large }
-		raw, err = stream.request(raw, stream.version.MaxRequest(), largeTimeout)
+		<-s.receiving
+		return s.receiveLarge(stream, raw)
 	}
+	defer func() { <-s.receiving }()
 	if err != nil {
+		return wire.TaskDispatchRequest{}, func() {}, err
+	}
+	request, err := stream.decode(raw)
+	return request, func() {}, err
+}
+
+// receiveLarge reads the rest of a request that begins with raw.
+func (s *jobServer) receiveLarge(stream jobStream, raw []byte) (_ wire.TaskDispatchRequest, done func(), err error) {
+	if err := awaitPlace(s.large); err != nil {
+		return wire.TaskDispatchRequest{}, func() {}, err
+	}
+	done = func() { <-s.large }
+	if raw, err = stream.request(raw, stream.version.MaxRequest(), largeTimeout); err != nil {
 		return wire.TaskDispatchRequest{}, done, err
 	}
-	if most := stream.version.MaxRequest(); len(raw) > most {
-		return wire.TaskDispatchRequest{}, done, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, most)}
+	request, err := stream.decode(raw)
+	return request, done, err
+}
+
+// decode reads a request; an error is a malformedError.
+func (s jobStream) decode(raw []byte) (wire.TaskDispatchRequest, error) {
+	if most := s.version.MaxRequest(); len(raw) > most {
+		return wire.TaskDispatchRequest{}, &malformedError{fmt.Errorf("%w: a request has at most %d bytes", wire.ErrTooLarge, most)}
 	}
-	request, err := stream.version.DecodeRequest(raw)
+	request, err := s.version.DecodeRequest(raw)
 	if err != nil {
-		return wire.TaskDispatchRequest{}, done, &malformedError{err}
+		return wire.TaskDispatchRequest{}, &malformedError{err}
 	}
-	return request, done, nil
+	return request, nil
 }
 
 // request reads on where raw ends, until the submitter has closed its side or

@@ -94,7 +94,7 @@ func (r *router) to(ctx context.Context, job *parcel, wish wire.Path) (way route
 	}
 	switch {
 	case wish == wire.Direct && way.path != wire.Direct:
-		lacks = fmt.Errorf("a direct path is wished for: %w", errors.Join(errWrongPath, lacks))
+		lacks = fmt.Errorf("a direct path is wished for, and %s leads through a relay", job.to.addr)
 	case lacks == nil:
 		return way, v, fresh, nil
 	}
@@ -359,7 +359,10 @@ func (w route) fit(ctx context.Context, job *parcel) (wire.Version, error) {
 		}
 		err := w.limit.lacks(n, job.until)
 		if err == nil && v != wire.V10 && !w.speaks(ctx, protocol.ID(v.Protocol())) {
-			err = errors.Join(why, fmt.Errorf("%d bytes take %s, which the peer does not speak", n, v.Protocol()))
+			err = fmt.Errorf("%d bytes take %s, which the peer does not speak", n, v.Protocol())
+			if why != nil {
+				err = fmt.Errorf("%w; %w", why, err)
+			}
 		}
 		if err == nil {
 			return v, nil

@@ -29,7 +29,11 @@ func newNodeDispatchCmd() *cobra.Command {
 		Use:   "dispatch --to MULTIADDR --wasm FILE",
 		Short: "send a WebAssembly module to a donor and wait for its answer",
 		Long: `Have the running node send a module to a donor, and wait for the answer, which
-goes to standard output or to --out. Exit 0 when the task succeeded, 1 when not.`,
+goes to standard output or to --out. Exit 0 when the task succeeded, 1 when not.
+
+Relays of other people limit what passes through one circuit. A task that does
+not fit waits up to 30s for a direct connection; with --path relayed it is refused
+at once. --path direct takes an address through a relay, too, and waits likewise.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}

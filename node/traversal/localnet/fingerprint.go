@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -97,14 +98,14 @@ const discard = 9
 
 // greet sends the gateway an empty packet, so that the system finds out its
 // hardware address. Whether it arrives does not matter.
-func greet(gateway netip.Addr, link string) {
+func greet(gateway netip.Addr, link string) error {
 	if gateway.Is6() && gateway.IsLinkLocalUnicast() {
 		gateway = gateway.WithZone(link)
 	}
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(gateway, discard)))
 	if err != nil {
-		return
+		return fmt.Errorf("greet the gateway: %w", err)
 	}
-	_, _ = c.Write(nil)
-	_ = c.Close()
+	_, err = c.Write(nil)
+	return errors.Join(err, c.Close())
 }

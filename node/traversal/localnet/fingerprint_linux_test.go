@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -164,6 +165,7 @@ func TestAGatewayThatWasNotSpokenWithIsAskedForItsHardwareAddress(t *testing.T) 
 	delAddr(t, eth0, "10.1.2.3/24")
 	addAddr(t, eth0, "2a00:1::5/64")
 	leaveBy(t, eth0, "fe80::1")
+	awaitLinkLocal(t, eth0) // before, no router's advertisement would have been heard
 	six := fingerprint(t)
 	if mac := neighbour(way{index: eth0.Attrs().Index, gateway: mustAddr(t, "fe80::1")}); mac == "" || six == was {
 		t.Errorf("IPv6: hardware address %q, fingerprint %q", mac, six)
@@ -199,5 +201,23 @@ func forget(t *testing.T, l netlink.Link) {
 	must(t, err)
 	for _, n := range list {
 		must(t, netlink.NeighDel(&n))
+	}
+}
+
+// awaitLinkLocal waits until the link has an address for its neighbours that is
+// known to be nobody else's.
+func awaitLinkLocal(t *testing.T, l netlink.Link) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		list, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		must(t, err)
+		for _, a := range list {
+			if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no link-local address after %s: %v", patience, list)
+		}
 	}
 }

@@ -23,7 +23,9 @@ func gatewayMAC(ctx context.Context, w way) string {
 	if err != nil {
 		return ""
 	}
-	greet(w.gateway, w.link)
+	if err := greet(w.gateway, w.link); err != nil {
+		return "" // nobody was asked, so there is no answer to wait for
+	}
 	for {
 		if mac := neighbour(w); mac != "" {
 			return mac
