@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"golang.org/x/crypto/acme"
 )
 
 // certificates are what the node's TLS listeners show. Who the node is, libp2p's
@@ -41,16 +39,6 @@ func obtainCertificate(ctx context.Context, certs certificates) {
 		// Not waited for: a request to the authority may take minutes to fail.
 		go c.obtain(ctx)
 	}
-}
-
-// serverTLS is the configuration of a TLS listener. It speaks what browsers
-// speak; an authority's challenge (RFC 8737) comes as a protocol of its own.
-func serverTLS(certs certificates) *tls.Config {
-	protocols := []string{"h2", "http/1.1"}
-	if _, challenged := certs.(*acmeCertificates); challenged {
-		protocols = append(protocols, acme.ALPNProto)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.Get, NextProtos: protocols}
 }
 
 // leafHash is how a certificate is told apart from others.

@@ -100,11 +100,16 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 		if done[a.String()] {
 			continue
 		}
-		err := vacant(a)
+		other := beside(a)
+		var err error
+		if other == nil || !done[other.String()] {
+			err = vacant(a)
+		}
 		if err == nil {
 			err = n.Listen(a)
 		}
-		if other := beside(a); err == nil && other != nil && spoken(n, other) {
+		done[a.String()] = true
+		if err == nil && other != nil && !done[other.String()] && spoken(n, other) {
 			err = n.Listen(other)
 			done[other.String()] = true
 		}

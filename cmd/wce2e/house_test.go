@@ -36,7 +36,7 @@ var may = map[string][]string{
 	"node/wire":     {},
 	"evidence":      {},
 
-	"node":           {"node/traversal", "node/sandbox", "node/netcheck", "node/wire"},
+	"node":           {"node/traversal/...", "node/sandbox", "node/netcheck", "node/wire"},
 	"node/traversal": {"node/netcheck", "node/wire"},
 	"node/netcheck":  {"node/wire"},
 	"node/sandbox":   {"node/wire"},
