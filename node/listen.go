@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -95,23 +96,24 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 // listen listens on every address or fails: the library itself is content with
 // one that works.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
-	done := map[string]bool{}
+	opened, along := map[string]bool{}, map[string]bool{}
 	for _, a := range addrs {
-		if done[a.String()] {
+		if along[a.String()] {
 			continue
 		}
-		other := beside(a)
 		var err error
-		if other == nil || !done[other.String()] {
+		other := sharer(a)
+		shares := other != nil && opened[other.String()]
+		if !shares {
 			err = vacant(a)
 		}
 		if err == nil {
 			err = n.Listen(a)
 		}
-		done[a.String()] = true
-		if err == nil && other != nil && !done[other.String()] && spoken(n, other) {
+		opened[a.String()] = true
+		if err == nil && other != nil && !shares && spoken(n, other) {
 			err = n.Listen(other)
-			done[other.String()] = true
+			along[other.String()] = true
 		}
 		if err != nil {
 			return &ListenError{Addr: a.String(), Err: err}
@@ -120,24 +122,26 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 	return nil
 }
 
-// beside is what shares the port of an address, and costs nothing: WebTransport
-// that of QUIC, ordinary HTTP requests that of WebSocket; nil where there is none.
-func beside(a ma.Multiaddr) ma.Multiaddr {
-	switch port, _ := a.ValueForProtocol(ma.P_UDP); transportOf(a) {
-	case "quic-v1":
-		if port == "0" {
-			return nil // it would be another port
+// sharers are the ends of addresses that can share a port: behind the same TLS,
+// or none, WebSocket and ordinary requests are both HTTP; WebTransport is QUIC.
+var sharers = [][2]string{{"/quic-v1", "/quic-v1/webtransport"}, {"/ws", "/http"}}
+
+// sharer is what is served on the port of an address as well, at no cost; nil
+// where there is nothing, or the port is not known yet.
+func sharer(a ma.Multiaddr) ma.Multiaddr {
+	if port, err := a.ValueForProtocol(ma.P_UDP); err == nil && port == "0" {
+		return nil // it would be another one
+	}
+	text := strings.Replace(a.String()+"/", "/wss/", "/tls/ws/", 1)
+	text = strings.TrimSuffix(text, "/")
+	for _, pair := range sharers {
+		for i, end := range pair {
+			if rest, is := strings.CutSuffix(text, end); is {
+				return ma.StringCast(rest + pair[1-i])
+			}
 		}
-		return a.Encapsulate(ma.StringCast("/webtransport"))
-	case "ws", "wss":
-	default:
-		return nil
 	}
-	rest, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_WS || c.Protocol().Code == ma.P_WSS })
-	if has(a, ma.P_WSS) {
-		rest = rest.Encapsulate(ma.StringCast("/tls"))
-	}
-	return rest.Encapsulate(ma.StringCast("/http"))
+	return nil
 }
 
 // spoken tells whether the node has a transport for an address.
