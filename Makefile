@@ -7,7 +7,7 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # Of one package, on two busy cores with the race detector on.
 TEST_TIMEOUT ?= 10m
 
-.PHONY: build setup test lint accept bench dist fixtures vuln clean
+.PHONY: build setup test lint accept soak bench dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
 	$(RELEASE) -o bin/wce2e ./cmd/wce2e
@@ -45,8 +45,11 @@ lint: ## formatting, vet here and for macOS, staticcheck
 accept: ## the acceptance run on the lab: a 10-minute hold, and a bundle
 	$(GO) run ./cmd/wce2e run --hold 10m inventory/lab.yaml
 
-bench: ## every benchmark
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
+	$(GO) test ./cmd/wce2e -run TestIdleDonors -v -soak 10m -timeout 20m
+
+bench: ## every benchmark; three quarters of an hour on two quiet cores
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 90m -p 1 ./...
 
 dist: ## release builds for the platforms of donors, with their hashes, in dist/
 	$(GO) run ./cmd/wce2e dist --out dist

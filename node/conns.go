@@ -69,6 +69,7 @@ func (l *connLog) closeRest(why string) {
 // connEvent describes a connection.
 func connEvent(c network.Conn) wire.Event {
 	state := c.ConnState()
+	outer, _ := outerOf(c)
 	return wire.Event{
 		Conn:      connID(c),
 		Peer:      c.RemotePeer().String(),
@@ -77,6 +78,7 @@ func connEvent(c network.Conn) wire.Event {
 		Remote:    c.RemoteMultiaddr().String(),
 		Relay:     relayOf(c.RemoteMultiaddr()),
 		Transport: transportOf(c.RemoteMultiaddr()),
+		Route:     outer.Route,
 		Security:  string(state.Security),
 		Muxer:     string(state.StreamMultiplexer),
 	}

@@ -40,8 +40,31 @@ func (t *tcpTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (tra
 }
 
 func (t *tcpTransport) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p peer.ID, updates chan<- transport.DialUpdate) (transport.CapableConn, error) {
-	if t.needed() {
-		return t.detour.DialWithUpdates(ctx, a, p, updates)
+	if !t.needed() {
+		return t.TcpTransport.DialWithUpdates(ctx, a, p, updates)
 	}
-	return t.TcpTransport.DialWithUpdates(ctx, a, p, updates)
+	var route string
+	c, err := t.detour.DialWithUpdates(proxy.NoteRoute(ctx, &route), a, p, updates)
+	if err != nil || route == "" {
+		return c, err
+	}
+	return &proxied{c, route}, nil
+}
+
+// proxied is a connection that knows by which proxy it goes.
+type proxied struct {
+	transport.CapableConn
+	route string
+}
+
+// viaProxy is the URL of a connection's proxy, without credentials.
+type viaProxy string
+
+// As gives a *viaProxy what it asks for.
+func (c *proxied) As(target any) bool {
+	if via, ok := target.(*viaProxy); ok {
+		*via = viaProxy(c.route)
+		return true
+	}
+	return c.CapableConn.As(target)
 }

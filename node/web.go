@@ -43,8 +43,13 @@ func (t *webTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (tra
 	return c, err
 }
 
-// outerOf is what was seen around libp2p's handshake on a connection.
+// outerOf is what was seen around libp2p's handshake on a connection of ours,
+// false where there was nothing around it.
 func outerOf(c network.Conn) (traversal.Outer, bool) {
+	var via viaProxy
+	if c.As(&via) {
+		return traversal.Outer{Route: string(via)}, true
+	}
 	o, is := web.OuterOf(c)
 	return traversal.Outer{Route: o.Route, TLS: o.TLS, Verified: o.Verified, Leaf: o.Leaf, Issuer: o.Issuer}, is
 }

@@ -19,12 +19,15 @@ var update = flag.Bool("update", false, "write the expected outputs in testdata/
 // TestMain lets a script say `exec wce2e ...`: the test binary is the command.
 func TestMain(m *testing.M) {
 	lab.Reexec()
-	if len(os.Args) > 2 && os.Args[1] == plainDonor {
-		if err := runPlainDonor(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		plain := map[string]func([]string) error{plainDonor: runPlainDonor, plainRelay: func([]string) error { return runPlainRelay() }}
+		if run := plain[os.Args[1]]; run != nil {
+			if err := run(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	testscript.Main(m, map[string]func(){
 		"wce2e": func() { os.Exit(run()) },

@@ -80,7 +80,7 @@ func startTable(b *testing.B, rtt time.Duration) {
 		}
 	}
 	for _, s := range hosts {
-		s.bringSelf()
+		s.bringSelf(plainDonor)
 	}
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\nms from start to reservation, round trip %s\tgoal\tours p50\tp95\tplain p50\tp95\t\n", rtt)
@@ -190,8 +190,8 @@ func plainStarts(b *testing.B, s *ship, relays []string, hopeless bool) []time.D
 // go-libp2p, and its name on the lab's hosts.
 const plainDonor = "plain-donor"
 
-// bringSelf uploads this test binary.
-func (s *ship) bringSelf() {
+// bringSelf uploads this test binary, under a name of its own.
+func (s *ship) bringSelf(as string) {
 	s.fleet.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -199,7 +199,7 @@ func (s *ship) bringSelf() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s.bring(ctx, self, plainDonor)
+	s.bring(ctx, self, as)
 }
 
 // runPlainDonor is a donor as go-libp2p's documentation has it: AutoRelay with a

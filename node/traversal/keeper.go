@@ -53,8 +53,8 @@ type Keeper struct {
 	SecondOpinion madns.BasicResolver
 	// Memory keeps the way that won; nil means that every start is the first.
 	Memory Memory
-	// Outer tells of a connection that is web traffic what was seen around libp2p's
-	// own handshake, and false of any other. nil: none is.
+	// Outer tells what was seen around libp2p's own handshake on a connection, false
+	// where there was nothing. nil: there never is.
 	Outer func(network.Conn) (Outer, bool)
 	// RefuseInspected leaves relays to which the way leads through a TLS
 	// interceptor, though the host trusts it.

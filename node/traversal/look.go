@@ -15,7 +15,7 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// Outer is what was seen of the web traffic around libp2p's own handshake.
+// Outer is what was seen around libp2p's own handshake: a proxy, web traffic.
 type Outer struct {
 	Route    string // by which proxy, as in wire.Event
 	TLS      bool   // there was any

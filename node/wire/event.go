@@ -31,7 +31,7 @@ const (
 	RelayInspected Kind = "relay.inspected" // Relay, Conn, Detail (what the interceptor showed); Outcome failed when that ends the connection
 	RelayServing   Kind = "relay.serving"   // Outcome ok: this node relays for others from now on, aborted: no more; Detail (why)
 
-	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed, Route when not direct
+	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed, Route when by a proxy
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err
 
 	ObservedAddr Kind = "observed.addr" // Addr (as Peer sees us), Peer, Conn

@@ -39,12 +39,23 @@ func (d rawTCP) DialContext(ctx context.Context, _, address string) (net.Conn, e
 	if err != nil || route == "" {
 		return conn, err
 	}
+	if noted, ok := ctx.Value(routeKey{}).(*string); ok {
+		*noted = route
+	}
 	to, err := net.ResolveTCPAddr("tcp", address) // an address: libp2p has resolved it
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return tunnelled{conn, to}, nil
+}
+
+type routeKey struct{}
+
+// NoteRoute has a dial of raw TCP with this context tell by which proxy it went:
+// its URL without credentials. It is set before the dial returns, if by any.
+func NoteRoute(ctx context.Context, route *string) context.Context {
+	return context.WithValue(ctx, routeKey{}, route)
 }
 
 // plan puts the proxies for everything first, and the others behind the direct
