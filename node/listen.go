@@ -58,6 +58,7 @@ func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
 		}
 		addrs = append(addrs, fmt.Sprintf("%s/tcp/%d", h, tcp), fmt.Sprintf("%s/udp/%d/quic-v1", h, udp))
 		if cfg.Relay {
+			addrs = append(addrs, fmt.Sprintf("%s/udp/%d/quic-v1/webtransport", h, udp))
 			addrs = append(addrs, webAddrs(h)...)
 		}
 		if cfg.HTTP {
@@ -94,7 +95,8 @@ func portOrAny(transport, host string, log *slog.Logger) int {
 }
 
 // listen listens on every address or fails: the library itself is content with
-// one that works.
+// one that works. Ordinary HTTP requests are served wherever WebSocket is: who
+// dials them finds them by that.
 func listen(n network.Network, addrs []ma.Multiaddr) error {
 	opened, along := map[string]bool{}, map[string]bool{}
 	for _, a := range addrs {
@@ -111,7 +113,7 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 			err = n.Listen(a)
 		}
 		opened[a.String()] = true
-		if err == nil && other != nil && !shares && spoken(n, other) {
+		if err == nil && transportWord(a) == "web" && !shares && spoken(n, other) {
 			err = n.Listen(other)
 			along[other.String()] = true
 		}
@@ -126,8 +128,8 @@ func listen(n network.Network, addrs []ma.Multiaddr) error {
 // or none, WebSocket and ordinary requests are both HTTP; WebTransport is QUIC.
 var sharers = [][2]string{{"/quic-v1", "/quic-v1/webtransport"}, {"/ws", "/http"}}
 
-// sharer is what is served on the port of an address as well, at no cost; nil
-// where there is nothing, or the port is not known yet.
+// sharer is what can be served on the port of an address as well; nil where
+// there is nothing, or the port is not known yet.
 func sharer(a ma.Multiaddr) ma.Multiaddr {
 	if port, err := a.ValueForProtocol(ma.P_UDP); err == nil && port == "0" {
 		return nil // it would be another one

@@ -104,7 +104,9 @@ func (c remoteConn) IsClosed() bool                { return false }
 
 func TestARelayKeepsTheLimitsItStates(t *testing.T) {
 	relay := startNode(t, Config{NoRelay: true})
+	relay.relay.mu.Lock()
 	relay.relay.limits.Reservations, relay.relay.limits.ReservationsPerAddress = 2, 2
+	relay.relay.mu.Unlock()
 	if err := relay.relay.start("a test"); err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func TestTwoLabsKnowNothingOfEachOther(t *testing.T) {
 }
 
 func TestTheDefaultLabIsUpFast(t *testing.T) {
-	const goal, tries = 2 * time.Second, 3 // the machine may be busy with other tests
+	const goal, tries = 5 * time.Second, 3 // 0.5 s on a quiet machine; this one may be busy with other tests
 	l := small()
 	l.Bystanders = 3
 	best := time.Hour

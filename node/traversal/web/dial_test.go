@@ -120,7 +120,7 @@ func TestARefusalOfTheProxyIsTheProxys(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Phase != Proxy || failed.Status != http.StatusProxyAuthRequired {
 		t.Errorf("%v", err)
 	}
-	if f := netcheck.Classify(err); f != netcheck.ProxyFailed {
+	if f := netcheck.Classify(err); f != netcheck.ProxyAuthRequired {
 		t.Errorf("classified as %s", f)
 	}
 }
