@@ -15,10 +15,12 @@ import (
 )
 
 const (
-	// seekAfter is how long reservations have to be lacking before other relays
-	// than those of the list are asked for, and seekEvery how often.
+	// seekAfter is how long reservations without limits have to be lacking before
+	// other relays than those of the list are asked for, and seekEvery how often,
+	// seekIdle while there are some with limits.
 	seekAfter = 2 * time.Second
 	seekEvery = 10 * time.Second
+	seekIdle  = 5 * time.Minute
 )
 
 // wantReservations is how many relays a donor is reachable through at once: when
@@ -90,7 +92,11 @@ func (n *node) seek() {
 			continue
 		}
 		n.discovery.Seek()
-		if !sleep(n.ctx, seekEvery) {
+		wait := seekEvery
+		if n.keeper.Stranded() == 0 {
+			wait = seekIdle
+		}
+		if !sleep(n.ctx, wait) {
 			return
 		}
 	}

@@ -99,7 +99,9 @@ func (c Config) bootstrap() []string {
 		return nil
 	case len(c.Bootstrap) > 0:
 		return expandBuiltin(c.Bootstrap)
-	case c.Relay: // others come to it
+	case c.Relay && c.Private == "": // others come to it; it has to be found by them
+		return traversal.WorldCompute
+	case c.Relay:
 		return nil
 	}
 	return traversal.BuiltinBootstrap
@@ -113,6 +115,7 @@ const (
 	stopTraversal = time.Second
 	stopJobs      = time.Second
 	stopAnswers   = 500 * time.Millisecond
+	stopServices  = time.Second
 )
 
 // errStopped is why things end that had no other reason.

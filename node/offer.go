@@ -74,6 +74,7 @@ func (n *node) relayWhile(reachable string) {
 	} else {
 		err = n.relay.stop("AutoNAT no longer reaches this donor")
 	}
+	n.discovery.Changed()
 	if err != nil {
 		n.log.Warn("the offer to relay cannot be changed", "err", err)
 	}

@@ -42,9 +42,11 @@ func (n *node) stop(why string) error {
 	if n.jobs != nil {
 		n.jobs.farewell(deadline)
 	}
-	errs = append(errs, n.relay.close())
-	if n.discovery != nil {
-		errs = append(errs, n.discovery.Close())
+	ended := make(chan error, 1)
+	if within(deadline, stopServices, func() { ended <- n.closeServices() }) {
+		errs = append(errs, <-ended)
+	} else {
+		errs = append(errs, fmt.Errorf("stop node: the relay or the search for relays did not end within %s", stopServices))
 	}
 	if n.addrs != nil {
 		n.addrs.close()
@@ -53,6 +55,15 @@ func (n *node) stop(why string) error {
 		errs = append(errs, errors.New("stop node: the libp2p host did not end in time"))
 	}
 	return errors.Join(append(errs, n.closeBooks())...)
+}
+
+// closeServices ends what others use of this node besides jobs.
+func (n *node) closeServices() error {
+	err := n.relay.close()
+	if n.discovery != nil {
+		err = errors.Join(err, n.discovery.Close())
+	}
+	return err
 }
 
 // closeBooks writes the last events.

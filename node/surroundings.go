@@ -32,6 +32,8 @@ const (
 	portalEvery = 5 * time.Second
 	portalIdle  = time.Minute
 	portalLook  = 5 * time.Second // for one look
+	// watchAgain is how long to wait when the system would not tell of changes.
+	watchAgain = time.Minute
 )
 
 // surroundings are the network that a node is in: what it is called, what its
@@ -45,13 +47,15 @@ type surroundings struct {
 	memory *localnet.Memory
 	narrow atomic.Bool // full-size packets vanish
 
+	changed chan struct{} // has an element when the network has changed
+
 	mu      sync.Mutex // guards the fields below
 	network string     // localnet.Fingerprint
 	portal  string     // how a captive portal shows itself; empty: none does
 }
 
 func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings {
-	s := &surroundings{rec: rec, log: log,
+	s := &surroundings{rec: rec, log: log, changed: make(chan struct{}, 1),
 		memory: &localnet.Memory{Path: filepath.Join(dir, waysFile), Log: log}}
 	s.ways = &proxy.Finder{Narrow: s.narrow.Load, Log: log, Found: func(url, source string) {
 		rec.Record(wire.Event{Kind: wire.ProxyFound, Detail: url + ", named by " + source})
@@ -86,7 +90,7 @@ func (s *surroundings) here() string {
 	return s.network
 }
 
-// Recall, Keep and Drop make a traversal.Memory of what is known of this network.
+// Recall and Keep make a traversal.Memory of what is known of this network.
 func (s *surroundings) Recall() (traversal.Way, bool) {
 	w, known := s.memory.Get(s.here())
 	if !known {
@@ -104,11 +108,10 @@ func (s *surroundings) Recall() (traversal.Way, bool) {
 }
 
 func (s *surroundings) Keep(w traversal.Way) {
+	s.locate(context.Background()) // name servers may have come a moment later
 	s.memory.Put(s.here(), localnet.Way{Relay: w.Relay.String(), Addr: w.Addr.String(),
 		Transport: traversal.TransportName(w.Addr), Narrow: w.Narrow, Took: w.Took})
 }
-
-func (s *surroundings) Drop(traversal.Way) { s.memory.Drop(s.here()) }
 
 // answered records who answered a question about a name, where that was not
 // simply the system.
@@ -134,46 +137,71 @@ func (s *surroundings) answered(a names.Answer) {
 
 // watch tells the keeper when the network changes, until ctx ends.
 func (s *surroundings) watch(ctx context.Context, keeper *traversal.Keeper) {
-	err := localnet.Watch(ctx, func(c localnet.Change) {
-		s.rec.Record(wire.Event{Kind: wire.NetworkChanged, Detail: c.What})
-		s.ways.Reset()
-		s.names.CloseIdleConnections()
-		s.locate(ctx)
-		keeper.NetworkChanged()
-	})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("changes of the network will not be noticed at once", "err", err)
+	for {
+		err := localnet.Watch(ctx, func(c localnet.Change) {
+			s.rec.Record(wire.Event{Kind: wire.NetworkChanged, Detail: c.What})
+			s.ways.Reset()
+			s.names.CloseIdleConnections()
+			s.locate(ctx)
+			keeper.NetworkChanged(ctx)
+			select {
+			case s.changed <- struct{}{}:
+			default:
+			}
+		})
+		if err == nil {
+			return
+		}
+		s.log.Warn("changes of the network are not noticed at once", "err", err)
+		if !sleep(ctx, watchAgain) {
+			return
+		}
 	}
 }
 
-// watchPortal looks for a captive portal while reservations are lacking, and
-// tells the keeper when one has opened.
+// watchPortal looks for a captive portal while there is no reservation, and tells
+// the keeper when one has opened.
 func (s *surroundings) watchPortal(ctx context.Context, keeper *traversal.Keeper) {
 	p := &names.Portal{}
-	wait := portalAfter
-	for sleep(ctx, wait) {
-		wait = portalIdle
-		if keeper.Lacking() < portalAfter {
-			wait = portalAfter
-			s.sawPortal("", keeper)
+	for wait := portalAfter; s.rest(ctx, wait); {
+		wait = portalAfter
+		if keeper.Stranded() < portalAfter {
+			s.sawPortal("") // it lets us through, or there never was one
 			continue
 		}
 		look, cancel := context.WithTimeout(ctx, portalLook)
 		state, err := p.Look(look)
 		cancel()
 		switch {
-		case err != nil: // no answer: whatever is in the way, it is no portal
 		case state.Captive:
+			s.sawPortal(state.Evidence)
 			wait = portalEvery
-			s.sawPortal(state.Evidence, keeper)
-		case state.Open:
-			s.sawPortal("", keeper)
+		case state.Open && s.sawPortal(""):
+			keeper.NetworkChanged(ctx)
+		case err != nil && s.portalSeen() != "":
+			wait = portalEvery // portals answer when they like
+		default:
+			wait = portalIdle
 		}
 	}
 }
 
-// sawPortal notes whether there is a portal, and records when that is new.
-func (s *surroundings) sawPortal(evidence string, keeper *traversal.Keeper) {
+// rest waits, or until the network changes; it returns false when ctx ends first.
+func (s *surroundings) rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.changed:
+	case <-t.C:
+	}
+	return true
+}
+
+// sawPortal notes whether there is a portal, and records and tells when that is
+// new.
+func (s *surroundings) sawPortal(evidence string) bool {
 	s.mu.Lock()
 	before := s.portal
 	s.portal = evidence
@@ -183,8 +211,10 @@ func (s *surroundings) sawPortal(evidence string, keeper *traversal.Keeper) {
 		s.rec.Record(wire.Event{Kind: wire.PortalFound, Detail: evidence})
 	case before != "" && evidence == "":
 		s.rec.Record(wire.Event{Kind: wire.PortalFound, Outcome: wire.OK, Detail: "it has opened"})
-		keeper.NetworkChanged()
+	default:
+		return false
 	}
+	return true
 }
 
 func (s *surroundings) portalSeen() string {

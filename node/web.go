@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,6 +22,8 @@ import (
 type webTransport struct {
 	*web.Transport
 	ways *proxy.Finder // nil: TCP is dialled directly
+
+	worked sync.Map // of the routes on which TLS has come through, to when it last did
 }
 
 func newWebTransport(cfg hostConfig, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (transport.Transport, error) {
@@ -31,21 +35,35 @@ func newWebTransport(cfg hostConfig, u transport.Upgrader, rm network.ResourceMa
 		c.Certificate = cfg.certs.Get
 	}
 	t, err := web.New(c, u, rm, shared)
-	return &webTransport{t, cfg.ways}, err
+	return &webTransport{Transport: t, ways: cfg.ways}, err
 }
 
 func (t *webTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
 	c, err := t.Transport.Dial(ctx, a, p)
 	var dial *web.DialError
-	if t.ways != nil && errors.As(err, &dial) && dial.Phase == web.TLS && ctx.Err() == nil {
+	switch {
+	case t.ways == nil:
+	case err == nil:
+		o, _ := web.OuterOf(c)
+		t.worked.Store(o.Route, time.Now())
+	case errors.As(err, &dial) && dial.Phase == web.TLS && ctx.Err() == nil && !t.hasWorked(dial.Route):
 		t.ways.CameToNothing(dial.Route)
 	}
 	return c, err
 }
 
+// workedFor is how long a route that has worked is not to blame for a server on
+// which it does not.
+const workedFor = 10 * time.Minute
+
+func (t *webTransport) hasWorked(route string) bool {
+	at, ok := t.worked.Load(route)
+	return ok && time.Since(at.(time.Time)) < workedFor
+}
+
 // outerOf is what was seen around libp2p's handshake on a connection of ours,
 // false where there was nothing around it.
-func outerOf(c network.Conn) (traversal.Outer, bool) {
+func outerOf(c interface{ As(any) bool }) (traversal.Outer, bool) {
 	var via viaProxy
 	if c.As(&via) {
 		return traversal.Outer{Route: string(via)}, true

@@ -73,7 +73,13 @@ func port(a ma.Multiaddr) string {
 // a/p2p/RELAY/p2p-circuit.
 func throughRelay(a ma.Multiaddr, relay peer.ID) ma.Multiaddr {
 	p2p := ma.StringCast("/p2p/" + relay.String())
-	return slices.Concat(canonical(a), p2p, circuit)
+	a = canonical(a)
+	if rest, last := ma.SplitLast(a); last != nil && last.Protocol().Code == ma.P_HTTP {
+		// Where a relay answers ordinary requests it speaks WebSocket, which all
+		// can dial; and swarms take the former for raw TCP.
+		a = slices.Concat(rest, ma.StringCast("/ws"))
+	}
+	return slices.Concat(a, p2p, circuit)
 }
 
 // maxCircuitAddrs bounds how many addresses one reservation gives us: what we

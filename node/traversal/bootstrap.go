@@ -3,6 +3,7 @@ package traversal
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -14,11 +15,7 @@ import (
 // a network without working DNS is one of those we have to get out of. The raw
 // addresses are the bootstrappers' published ones; TCP 443 is their WebSocket
 // port. One that has moved costs a failed dial, and no time.
-var BuiltinBootstrap = []string{
-	"/dnsaddr/bootstrap1.worldcompute.org",
-	"/dnsaddr/bootstrap2.worldcompute.org",
-	"/dnsaddr/bootstrap3.worldcompute.org",
-
+var BuiltinBootstrap = slices.Concat(WorldCompute, []string{
 	"/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
 	"/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
 	"/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
@@ -38,6 +35,13 @@ var BuiltinBootstrap = []string{
 	"/ip4/145.40.118.135/tcp/443/tls/sni/sg1.bootstrap.libp2p.io/ws/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
 	"/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 	"/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+})
+
+// WorldCompute is the part of it that is World Compute's own.
+var WorldCompute = []string{
+	"/dnsaddr/bootstrap1.worldcompute.org",
+	"/dnsaddr/bootstrap2.worldcompute.org",
+	"/dnsaddr/bootstrap3.worldcompute.org",
 }
 
 // entries is a bootstrap list, sorted by what has to be done with it.

@@ -54,8 +54,9 @@ type candidate struct {
 	fixed     int             // how many of addrs are configured
 	lists     map[string]bool // which name it now: configured, or the name that was resolved
 	found     bool            // it was found by other means, and is dialled only while needed
-	lead      ma.Multiaddr    // dialled first, and alone; see Memory
-	led       ma.Multiaddr    // what lead was
+	gone      bool            // another one that was found has taken its place
+	first     ma.Multiaddr    // dialled first, and alone, once: a way that was remembered, or is better
+	recalled  ma.Multiaddr    // the way that was remembered
 	limited   bool            // its last reservation had limits on circuits
 	fresh     bool            // addrs has grown since the last dial
 	hop       hopSupport
@@ -74,24 +75,25 @@ type candidate struct {
 // whenever one is lacking. It ends, too, when the candidate is forgotten.
 func (c *candidate) tend(ctx context.Context) {
 	for ctx.Err() == nil && c.awaitNeed(ctx) {
-		led := c.leads()
-		conn, err := c.connect(ctx)
-		if err != nil {
-			if led {
-				c.ledAstray()
-				continue
-			}
+		began, alone := time.Now(), c.dialsAlone()
+		conn, mine, err := c.connect(ctx)
+		switch {
+		case err == nil:
+			since := time.Now()
+			c.attend(ctx, conn, mine)
+			c.rest(ctx, time.Now(), c.parted(time.Since(since)))
+		case alone:
+			c.keeper.starts.open() // the way of last time leads nowhere any more
+		case c.keeper.stirredSince(began):
+			c.failures, c.partings, c.refusals = 0, 0, 0 // that was in another network
+		default:
 			c.suspectNarrow(err)
 			if c.forget() {
 				return
 			}
-			c.rest(ctx, rest{failures: c.failures})
+			c.rest(ctx, began, rest{failures: c.failures})
 			c.failures++
-			continue
 		}
-		began := time.Now()
-		c.attend(ctx, conn)
-		c.rest(ctx, c.parted(time.Since(began)))
 	}
 }
 
@@ -123,8 +125,8 @@ type rest struct {
 // rest waits before the next try, longer each time. It ends early when a
 // reservation has been lost since the last try, when the candidate has got new
 // addresses, or when another connection to it stands.
-func (c *candidate) rest(ctx context.Context, why rest) {
-	began, luck := time.Now(), jitter()
+func (c *candidate) rest(ctx context.Context, began time.Time, why rest) {
+	luck := jitter()
 	for ctx.Err() == nil {
 		change := c.keeper.change()
 		left := c.pauseFor(why, luck, began) - time.Since(began)
@@ -182,30 +184,27 @@ func (c *candidate) forget() bool {
 	return true
 }
 
-// listed notes that a list names the candidate with these addresses. Where they
-// become too many, the one that is longest unheard of goes; configured ones stay.
-func (c *candidate) listed(list string, addrs []ma.Multiaddr) {
-	c.lists[list] = true
-	for _, a := range addrs {
-		at := slices.IndexFunc(c.addrs, a.Equal)
-		switch {
-		case at >= 0 && at < c.fixed:
-			continue
-		case at >= 0:
-			c.addrs = slices.Delete(c.addrs, at, at+1)
-		case len(c.addrs) < maxAddrs:
-			c.fresh = true
-		case c.fixed < len(c.addrs):
-			c.addrs, c.fresh = slices.Delete(c.addrs, c.fixed, c.fixed+1), true
-		default:
-			continue // all are configured, and as many as we dial
-		}
-		if list == configured {
-			c.addrs = slices.Insert(c.addrs, c.fixed, a)
-			c.fixed++
-		} else {
-			c.addrs = append(c.addrs, a)
-		}
+// addLocked notes an address. Where they become too many, the one that is longest
+// unheard of goes; configured ones stay. keeper.mu is held.
+func (c *candidate) addLocked(a ma.Multiaddr, fixed bool) {
+	at := slices.IndexFunc(c.addrs, a.Equal)
+	switch {
+	case at >= 0 && at < c.fixed:
+		return
+	case at >= 0:
+		c.addrs = slices.Delete(c.addrs, at, at+1)
+	case len(c.addrs) < maxAddrs:
+		c.fresh = true
+	case c.fixed < len(c.addrs):
+		c.addrs, c.fresh = slices.Delete(c.addrs, c.fixed, c.fixed+1), true
+	default:
+		return // all are configured, and as many as we dial
+	}
+	if fixed {
+		c.addrs = slices.Insert(c.addrs, c.fixed, a)
+		c.fixed++
+	} else {
+		c.addrs = append(c.addrs, a)
 	}
 }
 
@@ -221,7 +220,7 @@ func jitter() float64 { return 0.8 + 0.4*rand.Float64() }
 
 // attend is with a connected candidate until the connection is gone: it takes a
 // reservation whenever one is lacking and this candidate may give one.
-func (c *candidate) attend(ctx context.Context, conn network.Conn) {
+func (c *candidate) attend(ctx context.Context, conn network.Conn, mine bool) {
 	k := c.keeper
 	k.Host.ConnManager().Protect(c.id, protectTag)
 	closed := k.closed(conn)
@@ -231,7 +230,7 @@ func (c *candidate) attend(ctx context.Context, conn network.Conn) {
 		change := k.change()
 		wait, ready := c.mayAsk(patience)
 		if c.dispensable() {
-			_ = conn.Close()
+			c.letGo(conn, mine)
 			return
 		}
 		if ready && k.claim(c) {
@@ -280,6 +279,9 @@ func (c *candidate) mayAsk(patience time.Time) (time.Duration, bool) {
 		if d := time.Until(patience); d > 0 {
 			return d, false
 		}
+	}
+	if len(c.keeper.asking) == 0 {
+		return idleBackoff, true // a change ends that
 	}
 	return hedgeAfter, true
 }

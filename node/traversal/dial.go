@@ -10,7 +10,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peerstore"
-	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -33,13 +32,14 @@ const (
 )
 
 // connect returns a direct connection to the candidate: one that is there, or a
-// new one.
-func (c *candidate) connect(ctx context.Context) (network.Conn, error) {
+// new one, which is mine. A change of the network ends it: what was dialled in the
+// former one answers no more.
+func (c *candidate) connect(ctx context.Context) (conn network.Conn, mine bool, err error) {
 	if conn := c.existing(); conn != nil {
-		return conn, nil
+		return conn, false, nil
 	}
-	if err := c.keeper.starts.enter(ctx, c.leads()); err != nil {
-		return nil, err
+	if err := c.keeper.starts.enter(ctx, c.dialsAlone()); err != nil {
+		return nil, false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -47,11 +47,20 @@ func (c *candidate) connect(ctx context.Context) (network.Conn, error) {
 	// never made; ours is the one that counts. Forcing also keeps relayed
 	// connections out: a reservation cannot be had through a relay.
 	ctx = network.WithForceDirectDial(ctx, "bootstrap")
-	conn, err := c.dial(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", c.id, err)
+	stirred := c.keeper.stirs()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-stirred:
+			cancel()
+		case <-stop:
+		}
+	}()
+	if conn, err = c.dial(ctx); err != nil {
+		return nil, false, fmt.Errorf("connect to %s: %w", c.id, err)
 	}
-	return conn, nil
+	return conn, true, nil
 }
 
 // existing is a direct connection that is there already, preferably one that we
@@ -86,48 +95,60 @@ func (c *candidate) takeAddrs() []ma.Multiaddr {
 // requests are served by the same race, and the first connection ends it.
 func (c *candidate) dial(ctx context.Context) (network.Conn, error) {
 	store, swarm := c.keeper.Host.Peerstore(), c.keeper.Host.Network()
-	if lead := c.takeLead(); lead != nil {
-		store.AddAddr(c.id, lead, peerstore.TempAddrTTL)
-		return swarm.DialPeer(ctx, c.id)
+	if first := c.takeFirst(); first != nil {
+		return c.dialOnly(ctx, store.Addrs(c.id), []ma.Multiaddr{first})
 	}
 	store.AddAddrs(c.id, c.takeAddrs(), peerstore.TempAddrTTL)
 	known := store.Addrs(c.id)
 	r := newRace(ctx)
 	r.enter(func(ctx context.Context) (network.Conn, error) { return swarm.DialPeer(ctx, c.id) })
 	if shadows := shadowing(known); len(shadows) > 0 {
-		r.enter(func(ctx context.Context) (network.Conn, error) { return c.dialWithout(ctx, shadowDelay, shadows, nil) })
+		r.enter(func(ctx context.Context) (network.Conn, error) {
+			pause(ctx, shadowDelay)
+			return c.dialOnly(ctx, shadows, nil)
+		})
 	}
 	if tunnels := c.tunnels(known); len(tunnels) > 0 {
 		r.enter(func(ctx context.Context) (network.Conn, error) {
-			return c.dialWithout(ctx, tunnelDelay, known, tunnels)
+			pause(ctx, tunnelDelay)
+			return c.dialOnly(ctx, known, tunnels)
 		})
 	}
 	return r.first()
 }
 
-// dialWithout dials again after a moment, with some addresses taken away and
-// others, for this once, added.
-func (c *candidate) dialWithout(ctx context.Context, after time.Duration, away, added []ma.Multiaddr) (network.Conn, error) {
-	if !pause(ctx, after) {
+// swarmReads is what the swarm gets to read a peer's addresses in: it does so
+// when a dial is asked for, once.
+const swarmReads = 50 * time.Millisecond
+
+// dialOnly dials with some addresses taken out of the peerstore for a moment, and
+// others put in: the swarm has no other way to be told which to dial.
+func (c *candidate) dialOnly(ctx context.Context, without, with []ma.Multiaddr) (network.Conn, error) {
+	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	store := c.keeper.Host.Peerstore()
-	store.SetAddrs(c.id, away, 0)
-	store.AddAddrs(c.id, added, peerstore.TempAddrTTL)
-	defer func() {
-		store.SetAddrs(c.id, added, 0)
-		store.AddAddrs(c.id, away, peerstore.TempAddrTTL)
-	}()
-	return c.keeper.Host.Network().DialPeer(ctx, c.id)
+	net, store := c.keeper.Host.Network(), c.keeper.Host.Peerstore()
+	store.SetAddrs(c.id, without, 0)
+	store.AddAddrs(c.id, with, peerstore.TempAddrTTL)
+	restore := sync.OnceFunc(func() {
+		ttl := peerstore.TempAddrTTL
+		if net.Connectedness(c.id) == network.Connected {
+			ttl = peerstore.ConnectedAddrTTL
+		}
+		store.SetAddrs(c.id, with, 0)
+		store.AddAddrs(c.id, without, ttl)
+	})
+	defer restore()
+	timer := time.AfterFunc(swarmReads, restore)
+	defer timer.Stop()
+	return net.DialPeer(ctx, c.id)
 }
 
 // tunnels are the addresses of ordinary HTTP requests beside a peer's WebSocket
 // ones, where we speak that. Nobody announces them: the swarm takes them for raw
 // TCP, which would hide the WebSocket.
 func (c *candidate) tunnels(known []ma.Multiaddr) []ma.Multiaddr {
-	dialer, ok := c.keeper.Host.Network().(interface {
-		TransportForDialing(ma.Multiaddr) transport.Transport
-	})
+	n, ok := c.keeper.Host.Network().(dialer)
 	if !ok {
 		return nil
 	}
@@ -137,7 +158,7 @@ func (c *candidate) tunnels(known []ma.Multiaddr) []ma.Multiaddr {
 			continue
 		}
 		rest, _ := ma.SplitLast(canonical(a))
-		if tunnel := slices.Concat(rest, http); dialer.TransportForDialing(tunnel) != nil {
+		if tunnel := slices.Concat(rest, http); n.TransportForDialing(tunnel) != nil {
 			out = append(out, tunnel)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -14,37 +15,65 @@ const (
 	foundAfter = time.Second
 	// keptFor is how long a found relay stays connected that is not needed.
 	keptFor = time.Minute
+	// maxFound bounds how many of them are known; there is always room for those
+	// of lists.
+	maxFound = 64
 )
 
 // Found tells of a peer that may be a relay, learned from others or from a
-// cache. It is dialled while reservations are lacking. What is said twice
-// changes nothing.
+// cache. It is dialled while reservations on relays without limits are lacking.
+// What is said twice changes nothing.
 func (k *Keeper) Found(ctx context.Context, info peer.AddrInfo) {
 	if info.ID == k.Host.ID() || k.want() == 0 {
 		return
 	}
+	k.begin.Do(k.reset)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.candidates == nil {
-		return // not running yet
+	if k.candidates == nil || ctx.Err() != nil {
+		return // it has ended
 	}
 	c, known := k.candidates[info.ID]
 	if !known {
-		if len(k.candidates) >= maxCandidates {
+		if !k.roomLocked() {
 			return
 		}
 		c = k.candidateLocked(info.ID)
+		c.found = true
+		k.tending.Go(func() { c.tend(ctx) })
 	}
-	c.found = true
 	for _, a := range info.Addrs {
 		if TransportName(a) != "" && !has(a, ma.P_CIRCUIT) {
-			c.listedFound(canonical(a))
+			c.addLocked(canonical(a), false)
 		}
 	}
 	k.tellLocked()
-	if !known && ctx.Err() == nil {
-		k.tending.Go(func() { c.tend(ctx) })
+}
+
+// roomLocked makes room for one more found candidate, by letting go of the one
+// that was longest out of reach, and tells whether there is any. k.mu is held.
+func (k *Keeper) roomLocked() bool {
+	var oldest *candidate
+	n := 0
+	for id, c := range k.candidates {
+		if !c.found || len(c.lists) > 0 {
+			continue
+		}
+		n++
+		idle := k.held[id] == nil && k.Host.Network().Connectedness(id) != network.Connected
+		if idle && (oldest == nil || c.reached.Before(oldest.reached)) {
+			oldest = c
+		}
 	}
+	if n < maxFound {
+		return true
+	}
+	if oldest != nil {
+		oldest.gone = true
+		delete(k.candidates, oldest.id)
+		k.tellLocked()
+	}
+	return oldest != nil
 }
 
 // candidateLocked is a new candidate. k.mu is held.
@@ -54,25 +83,21 @@ func (k *Keeper) candidateLocked(id peer.ID) *candidate {
 	return c
 }
 
-// listedFound adds an address that no list names. keeper.mu is held.
-func (c *candidate) listedFound(a ma.Multiaddr) {
-	c.listed(foundList, []ma.Multiaddr{a})
-	delete(c.lists, foundList)
-}
-
-// foundList is the list, never seen from outside, of what is in no list.
-const foundList = "found"
-
 // awaitNeed waits until the candidate is to be dialled, and tells whether it is:
-// not when ctx has ended. One that a list names always is.
+// not when ctx has ended, or another one has its place. One that a list names
+// always is.
 func (c *candidate) awaitNeed(ctx context.Context) bool {
+	k := c.keeper
 	for ctx.Err() == nil {
-		change := c.keeper.change()
-		if !c.onlyFound() || c.leads() || c.existing() != nil {
-			return true
+		k.mu.Lock()
+		change, gone := k.changed, c.gone
+		needed := !c.onlyFoundLocked() || c.first != nil
+		lacking := since(k.limitedSince)
+		k.mu.Unlock()
+		if gone {
+			return false
 		}
-		lacking := c.keeper.lackingFor()
-		if lacking >= foundAfter {
+		if needed || lacking >= foundAfter {
 			return true
 		}
 		wait := idleBackoff
@@ -89,11 +114,15 @@ func (c *candidate) dispensable() bool {
 	k := c.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return c.found && len(c.lists) == 0 && k.lacking.IsZero() && k.held[c.id] == nil && time.Since(k.lost) > keptFor
+	return c.onlyFoundLocked() && k.limitedSince.IsZero() && k.held[c.id] == nil && time.Since(k.lost) > keptFor
 }
 
-func (c *candidate) onlyFound() bool {
-	c.keeper.mu.Lock()
-	defer c.keeper.mu.Unlock()
-	return c.found && len(c.lists) == 0
+// letGo ends a connection that we made and nobody uses, and protects it no more.
+func (c *candidate) letGo(conn network.Conn, mine bool) {
+	c.keeper.Host.ConnManager().Unprotect(c.id, protectTag)
+	if mine && len(conn.GetStreams()) == 0 {
+		_ = conn.Close()
+	}
 }
+
+func (c *candidate) onlyFoundLocked() bool { return c.found && len(c.lists) == 0 }

@@ -29,6 +29,7 @@ var (
 	errSurplus    = errors.New("not renewed: more reservations than wanted")
 	errNarrow     = errors.New("full-size packets vanish on this path: connecting anew with smaller ones")
 	errBetterWay  = errors.New("a better way to the relay is open")
+	errLimited    = errors.New("the relay limits circuits, and others do not")
 )
 
 // holding is a reservation that stands, and the connection it lives by.
@@ -46,6 +47,8 @@ type holding struct {
 	reservation reservation
 	addrs       []ma.Multiaddr
 	rtt         time.Duration
+	heard       time.Time // when the ping was sent that was answered last
+	end         context.CancelCauseFunc
 	silent      bool // the last ping was not answered
 	failing     bool // the last renewal failed
 	inspected   *bool
@@ -56,14 +59,11 @@ type holding struct {
 // kept, and another relay asked meanwhile.
 func (h *holding) sound() bool { return !h.silent && !h.failing && !h.leaving }
 
-// maxLimited bounds how many reservations more than wanted are held while those
-// without limits are looked for.
-const maxLimited = 2
-
 // claim asks for the turn to ask a relay for a reservation: it is given when
 // fewer stand, or are being asked for, than wanted. Those on relays that limit
 // circuits count only for others of their kind: they are used when there is
-// nothing better, and until there is.
+// nothing better, and until there is. What a relay gives is known only once it
+// was asked.
 func (k *Keeper) claim(c *candidate) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -77,7 +77,7 @@ func (k *Keeper) claim(c *candidate) bool {
 	if !c.limited {
 		sound = k.unlimitedLocked()
 	}
-	if sound+pending >= k.want() || len(k.held)+pending >= k.want()+maxLimited {
+	if sound+pending >= k.want() {
 		return false
 	}
 	k.asking[c.id] = time.Now()
@@ -101,29 +101,27 @@ func (c *candidate) serve(ctx context.Context, conn network.Conn, closed <-chan 
 		return
 	}
 	c.refusals = 0
+	if c.superfluous(r) {
+		return
+	}
 	h := c.keeper.adopt(c, conn, r, inspected)
 	err = h.live(ctx, closed)
 	c.keeper.drop(ctx, c, h, err)
 }
 
-// mutePatience bounds a request to a peer that has not even said what it speaks.
-// On a path where full-size packets vanish, that is what the first one is.
-const mutePatience = 3 * time.Second
-
-// reserve asks for a reservation. A peer on a new connection that never says a
-// word after its handshake is asked again over smaller packets.
-func (c *candidate) reserve(ctx context.Context, conn network.Conn) (reservation, error) {
-	if c.keeper.hopOf(c.id) != hopUnknown {
-		return reserve(ctx, conn)
+// superfluous tells whether a reservation with limits is one too many, and gives
+// the turn back then. The relay forgets it in an hour.
+func (c *candidate) superfluous(r reservation) bool {
+	k := c.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.limited = r.limited()
+	if !c.limited || k.soundLocked() < k.want() {
+		return false
 	}
-	mute, cancel := context.WithTimeout(ctx, mutePatience)
-	defer cancel()
-	r, err := reserve(mute, conn)
-	if isTimeout(err) && ctx.Err() == nil && !has(conn.RemoteMultiaddr(), ma.P_UDP) &&
-		c.keeper.tooNarrow(c.id, c.keeper.connID(conn), "no message of the peer arrived after its handshake") {
-		_ = conn.Close()
-	}
-	return r, err
+	delete(k.asking, c.id)
+	k.tellLocked()
+	return true
 }
 
 // denied gives the turn back and notes why there is no reservation.
@@ -164,29 +162,36 @@ func (k *Keeper) adopt(c *candidate, conn network.Conn, r reservation, inspected
 	h := &holding{keeper: k, conn: conn, id: k.connID(conn), used: k.dialled(c, conn), made: time.Now(), reservation: r, inspected: inspected}
 	h.addrs = circuitAddrs(c.id, h.used, r.Addrs)
 	h.recordMade(r, h.addrs, false) // whoever sees the state finds the event
-	if k.Outer != nil {
-		outer, _ := k.Outer(conn)
-		h.route = outer.Route
-	}
+	h.route = k.routeOf(conn)
 	k.mu.Lock()
 	delete(k.asking, c.id)
-	if !k.lacking.IsZero() {
-		h.took = time.Since(k.lacking)
-	}
+	h.took = since(cmp.Or(k.noneSince, k.lackingSince))
 	h.why = c.whyLocked(h.used)
-	first := len(k.held) == 0
 	k.held[c.id], c.relayed, c.limited = h, true, r.limited()
+	k.giveUpLimitedLocked()
 	k.tellLocked()
 	k.mu.Unlock()
 	k.starts.open()
-	if first {
-		k.memorize(h)
-	}
+	k.tellChanged()
+	k.memorize(h)
 	if k.Reserved != nil {
 		k.Reserved(c.id, h.used)
 	}
-	k.tellChanged()
 	return h
+}
+
+// giveUpLimitedLocked ends the reservations with limits once there are enough
+// without. k.mu is held.
+func (k *Keeper) giveUpLimitedLocked() {
+	if k.unlimitedLocked() < k.want() {
+		return
+	}
+	for _, h := range k.held {
+		if h.reservation.limited() && h.end != nil {
+			h.leaving = true
+			h.end(errLimited)
+		}
+	}
 }
 
 func (k *Keeper) tellChanged() {
@@ -226,6 +231,10 @@ func (k *Keeper) dialled(c *candidate, conn network.Conn) ma.Multiaddr {
 func (h *holding) live(ctx context.Context, closed <-chan struct{}) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	h.keeper.mu.Lock()
+	h.end = end
+	h.keeper.giveUpLimitedLocked()
+	h.keeper.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, watch := range []func(context.Context) error{h.ping, h.renew, h.relays, h.fits, h.improves} {
 		wg.Go(func() {
@@ -263,7 +272,7 @@ func (h *holding) pinged(rtt time.Duration, err error) {
 	silent := err != nil && !answered(h.conn, err)
 	k.mu.Lock()
 	if err == nil {
-		h.rtt = rtt
+		h.rtt, h.heard = rtt, time.Now().Add(-rtt)
 	}
 	h.doubtLocked(&h.silent, silent)
 	k.mu.Unlock()
@@ -278,7 +287,7 @@ func (h *holding) doubtLocked(doubt *bool, yes bool) {
 	}
 	*doubt = yes
 	if yes {
-		h.keeper.lost = time.Now()
+		h.keeper.lostLocked()
 	}
 	h.keeper.tellLocked()
 }
@@ -392,7 +401,7 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 	}
 	k.mu.Lock()
 	delete(k.held, c.id)
-	k.lost = time.Now()
+	k.lostLocked()
 	// The others first: they are connected, and nothing speaks against them.
 	c.notBefore = time.Now().Add(time.Second)
 	k.tellLocked()

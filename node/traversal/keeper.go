@@ -55,7 +55,7 @@ type Keeper struct {
 	Memory Memory
 	// Outer tells what was seen around libp2p's own handshake on a connection, false
 	// where there was nothing. nil: there never is.
-	Outer func(network.Conn) (Outer, bool)
+	Outer func(interface{ As(any) bool }) (Outer, bool)
 	// RefuseInspected leaves relays to which the way leads through a TLS
 	// interceptor, though the host trusts it.
 	RefuseInspected bool
@@ -68,6 +68,7 @@ type Keeper struct {
 	Refused  func(context.Context, network.Conn)
 	Log      *slog.Logger // nil means discard
 
+	begin                    sync.Once     // reset
 	starts                   gate          // of dials
 	renewEvery, improveEvery time.Duration // 0 means the constants of these names; shorter in tests
 
@@ -76,13 +77,18 @@ type Keeper struct {
 	held       map[peer.ID]*holding
 	asking     map[peer.ID]time.Time // who is being asked for a reservation, since when
 	lost       time.Time             // when a reservation was last lost or became doubtful
-	lacking    time.Time             // since when fewer sound ones are held than wanted; zero: they are not
-	stirred    time.Time             // when the network last changed
-	stir       chan struct{}         // closed and replaced when it does
-	narrow     bool                  // Narrow has been called
-	closing    map[network.Conn]chan struct{}
-	changed    chan struct{} // closed and replaced when any of the above changes
-	tending    sync.WaitGroup
+	// Since when there are fewer sound ones than wanted, fewer without limits than
+	// wanted, and none at all; zero when that is not so.
+	lackingSince, limitedSince, noneSince time.Time
+
+	stirred     time.Time     // when the network last changed
+	stir        chan struct{} // closed and replaced when it does
+	stirPending bool          // it will
+	kept        bool          // a way has been remembered since then
+	narrow      bool          // what Narrow was last told
+	closing     map[network.Conn]chan struct{}
+	changed     chan struct{} // closed and replaced when any of the above changes
+	tending     sync.WaitGroup
 }
 
 // Run works until ctx ends, and returns nil then. It returns an error at once
@@ -92,13 +98,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keep a reservation: %w", err)
 	}
-	k.reset()
+	k.begin.Do(k.reset)
+	defer k.ended()
 	stop, err := k.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("keep a reservation: %w", err)
 	}
 	defer stop()
-	k.follow(ctx)
+	k.beginRemembered(ctx)
 	for _, id := range list.order {
 		k.add(ctx, id, list.peers[id]...)
 	}
@@ -106,8 +113,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 		k.tending.Go(func() { k.followName(ctx, name) })
 	}
 	<-ctx.Done()
-	k.tending.Wait()
 	return nil
+}
+
+// ended lets nobody begin any more, and waits for all who have.
+func (k *Keeper) ended() {
+	k.mu.Lock()
+	k.candidates = nil
+	k.mu.Unlock()
+	k.tending.Done()
+	k.tending.Wait()
 }
 
 func (k *Keeper) reset() {
@@ -119,7 +134,8 @@ func (k *Keeper) reset() {
 	k.asking = map[peer.ID]time.Time{}
 	k.closing = map[network.Conn]chan struct{}{}
 	k.changed, k.stir = make(chan struct{}), make(chan struct{})
-	k.lacking = time.Now()
+	k.tending.Add(1) // for Run; see ended
+	k.tellLocked()
 }
 
 // configured is the list of the raw addresses of Bootstrap. Every name in it is
@@ -150,7 +166,10 @@ func (k *Keeper) enlist(ctx context.Context, list string, id peer.ID, addrs ...m
 		}
 		c = k.candidateLocked(id)
 	}
-	c.listed(list, addrs)
+	c.lists[list] = true
+	for _, a := range addrs {
+		c.addLocked(a, list == configured)
+	}
 	k.tellLocked()
 	if !known && ctx.Err() == nil {
 		k.tending.Go(func() { c.tend(ctx) })
@@ -173,6 +192,7 @@ func (k *Keeper) unlist(list string, named map[peer.ID]bool) {
 // failure, and now and then, since relays move.
 func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
 	for failures := 0; ctx.Err() == nil; {
+		began := time.Now()
 		err := k.askName(ctx, name, k.resolver())
 		if second := k.SecondOpinion; second != nil && k.ledNowhere(ctx) {
 			err = k.askName(ctx, name, second)
@@ -182,7 +202,7 @@ func (k *Keeper) followName(ctx context.Context, name ma.Multiaddr) {
 		} else {
 			failures = 0
 		}
-		k.restName(ctx, failures)
+		k.restName(ctx, began, failures)
 	}
 }
 
@@ -233,8 +253,8 @@ func (k *Keeper) askName(ctx context.Context, name ma.Multiaddr, resolver madns.
 }
 
 // restName waits before a name is asked again.
-func (k *Keeper) restName(ctx context.Context, failures int) {
-	began, luck := time.Now(), jitter()
+func (k *Keeper) restName(ctx context.Context, began time.Time, failures int) {
+	luck := jitter()
 	for ctx.Err() == nil {
 		change := k.change()
 		left := k.nameAgain(failures, luck) - time.Since(began)
@@ -311,12 +331,9 @@ func compareBool(a, b bool) int {
 
 // tellLocked wakes everybody who waits for a change of state. k.mu is held.
 func (k *Keeper) tellLocked() {
-	switch lacking := k.soundLocked() < k.want(); {
-	case !lacking:
-		k.lacking = time.Time{}
-	case k.lacking.IsZero():
-		k.lacking = time.Now()
-	}
+	stamp(&k.lackingSince, k.soundLocked() < k.want())
+	stamp(&k.limitedSince, k.unlimitedLocked() < k.want())
+	stamp(&k.noneSince, k.soundLocked() == 0 && k.want() > 0)
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -343,15 +360,54 @@ func (k *Keeper) need() (lacking bool, lost time.Time) {
 	return k.soundLocked() < k.want(), k.lost
 }
 
-// Lacking tells for how long no reservation at all has been held; 0 when one is,
-// or none is wanted.
+// stamp notes since when something is so; the zero time when it is not.
+func stamp(at *time.Time, so bool) {
+	switch {
+	case !so:
+		*at = time.Time{}
+	case at.IsZero():
+		*at = time.Now()
+	}
+}
+
+// since is how long ago a stamp was made; 0 for none.
+func since(at time.Time) time.Duration {
+	if at.IsZero() {
+		return 0
+	}
+	return max(time.Since(at), 1)
+}
+
+// lostLocked notes that a reservation was lost, or is in doubt, when it is
+// missed: others are then asked sooner. On a line that comes and goes they are
+// not asked all the time. k.mu is held.
+func (k *Keeper) lostLocked() {
+	if k.soundLocked() < k.want() && time.Since(k.lost) > hurryEvery {
+		k.lost = time.Now()
+	}
+}
+
+// hurryEvery is how often a loss shortens the waits of others.
+const hurryEvery = 10 * time.Second
+
+// Lacking tells for how long there has been no reservation without limits; 0
+// when there is one, or none is wanted. Stranded tells for how long there has
+// been none at all.
 func (k *Keeper) Lacking() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.lacking.IsZero() || k.soundLocked() > 0 {
+	if k.unlimitedLocked() > 0 {
 		return 0
 	}
-	return time.Since(k.lacking)
+	return since(k.limitedSince)
+}
+
+// Stranded tells for how long there has been no reservation at all; 0 when there
+// is one, or none is wanted.
+func (k *Keeper) Stranded() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return since(k.noneSince)
 }
 
 // lackingFor tells for how long fewer sound reservations have been held than
@@ -359,10 +415,7 @@ func (k *Keeper) Lacking() time.Duration {
 func (k *Keeper) lackingFor() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.lacking.IsZero() {
-		return 0
-	}
-	return time.Since(k.lacking)
+	return since(k.lackingSince)
 }
 
 // soundLocked counts the reservations whose relay answers. k.mu is held.

@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/netcheck"
 	"github.com/worldcompute/wce2e/node/wire"
@@ -22,6 +20,15 @@ type Outer struct {
 	Verified bool   // the chain leads to an authority that this machine trusts
 	Leaf     []byte // SHA-256 of the certificate
 	Issuer   string // who has signed it, as it says
+}
+
+// routeOf is by which proxy a connection goes; empty when by none.
+func (k *Keeper) routeOf(conn interface{ As(any) bool }) string {
+	if k.Outer == nil {
+		return ""
+	}
+	outer, _ := k.Outer(conn)
+	return outer.Route
 }
 
 // errInspected is a TLS interceptor on the path that ends the connection.
@@ -53,7 +60,9 @@ func (k *Keeper) lookAt(ctx context.Context, conn network.Conn) *look {
 	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
-		l.said, l.err = askStatement(ctx, conn, 0)
+		if l.said, l.err = askStatement(ctx, conn, 0, statementTimeout); isTimeout(l.err) {
+			l.said, l.err = askStatement(ctx, conn, 0, 2*statementTimeout) // a slow path, or a lossy one
+		}
 	}()
 	return l
 }
@@ -80,6 +89,8 @@ func (l *look) inspected() (*bool, error) {
 		return &yes, nil
 	case l.err != nil && l.outer.Verified:
 		return nil, nil // a relay that does not say, with a certificate that is in order
+	case isTimeout(l.err):
+		return nil, fmt.Errorf("whether the certificate is the relay's could not be asked: %w", l.err)
 	}
 	return &yes, l.judge(l.outer)
 }
@@ -103,53 +114,4 @@ func (l *look) judge(outer Outer) error {
 	}
 	l.keeper.record(e)
 	return err
-}
-
-// fits ends with an error when full-size packets vanish on the path, on which
-// small ones have brought a reservation: whoever filters ICMP has broken path
-// MTU discovery (RFC 2923). TCP would send them again and again, and all that
-// follows would wait. QUIC measures the path by itself.
-func (h *holding) fits(ctx context.Context) error {
-	if has(h.conn.RemoteMultiaddr(), ma.P_UDP) {
-		return nil
-	}
-	_, err := askStatement(ctx, h.conn, fullSize)
-	if ctx.Err() != nil || !isTimeout(err) ||
-		!h.keeper.tooNarrow(h.conn.RemotePeer(), h.id, fmt.Sprintf("%d bytes at once were not answered within %s", fullSize, statementTimeout)) {
-		return nil
-	}
-	return errNarrow
-}
-
-// tooNarrow has later connections use small packets, and tells whether that is
-// news. conn may be empty: a dial did not get as far.
-func (k *Keeper) tooNarrow(peer peer.ID, conn, why string) bool {
-	if !k.beNarrow() {
-		return false
-	}
-	k.record(wire.Event{Kind: wire.PathNarrow, Relay: peer.String(), Conn: conn, Detail: why})
-	return true
-}
-
-// beNarrow has later connections use small packets, and tells whether that is
-// news.
-func (k *Keeper) beNarrow() bool {
-	k.mu.Lock()
-	was := k.narrow
-	k.narrow = true
-	k.mu.Unlock()
-	if was || k.Narrow == nil {
-		return false
-	}
-	k.Narrow(true)
-	return true
-}
-
-// suspectNarrow has the next dials use small packets when this one stalled in a
-// handshake: the far side's certificate may be what did not come through. Small
-// packets pass everywhere, so a wrong suspicion costs nothing but some speed.
-func (c *candidate) suspectNarrow(err error) {
-	if c.keeper.lackingFor() > 0 && netcheck.Stalled(err) {
-		c.keeper.tooNarrow(c.id, "", "a connection was made, and then its handshake was not answered")
-	}
 }

@@ -20,11 +20,11 @@ type Way struct {
 }
 
 // Memory keeps, for each network, the way that won in it. It is asked about the
-// network that this machine is in now.
+// network that this machine is in now. What wins instead of a remembered way
+// takes its place.
 type Memory interface {
 	Recall() (Way, bool)
 	Keep(Way)
-	Drop(Way)
 }
 
 // Bounds of the head start that a remembered way has over all others. A way that
@@ -34,75 +34,75 @@ const (
 	longestHeadStart  = 3 * time.Second
 )
 
-// follow begins with the way that won in this network last time, and opens the
-// gate for all others when that has had its time.
-func (k *Keeper) follow(ctx context.Context) {
-	way, known := k.recall()
-	if !known || k.want() == 0 {
+// beginRemembered begins with the way that won in this network last time, and
+// opens the gate for all others when that has had its time.
+func (k *Keeper) beginRemembered(ctx context.Context) {
+	way, known := k.tryRemembered(ctx)
+	if !known {
 		k.starts.open()
 		return
 	}
-	k.record(wire.Event{Kind: wire.WayRemembered, Relay: way.Relay.String(), Addr: way.Addr.String(), Transport: TransportName(way.Addr)})
-	if way.Narrow {
-		k.beNarrow()
-	}
-	k.led(ctx, way)
 	time.AfterFunc(min(max(2*way.Took, shortestHeadStart), longestHeadStart), k.starts.open)
 }
 
-func (k *Keeper) recall() (Way, bool) {
-	if k.Memory == nil {
+// tryRemembered has the relay that won in this network last time dialled as it
+// was dialled then, if there is one.
+func (k *Keeper) tryRemembered(ctx context.Context) (Way, bool) {
+	if k.Memory == nil || k.want() == 0 {
 		return Way{}, false
 	}
 	way, known := k.Memory.Recall()
-	return way, known && way.Relay != k.Host.ID() && TransportName(way.Addr) != ""
-}
-
-// led makes a candidate of a remembered relay, to be dialled by the remembered
-// way first.
-func (k *Keeper) led(ctx context.Context, way Way) {
+	if !known || way.Relay == k.Host.ID() || TransportName(way.Addr) == "" {
+		return Way{}, false
+	}
+	k.record(wire.Event{Kind: wire.WayRemembered, Relay: way.Relay.String(), Addr: way.Addr.String(), Transport: TransportName(way.Addr)})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := k.candidateLocked(way.Relay)
-	c.lead, c.led, c.found = way.Addr, way.Addr, true
-	c.listedFound(way.Addr)
-	k.tending.Go(func() { c.tend(ctx) })
-}
-
-// leads tells whether the candidate is about to be dialled by a remembered way.
-func (c *candidate) leads() bool {
-	c.keeper.mu.Lock()
-	defer c.keeper.mu.Unlock()
-	return c.lead != nil
-}
-
-// takeLead is the remembered way, once.
-func (c *candidate) takeLead() ma.Multiaddr {
-	c.keeper.mu.Lock()
-	defer c.keeper.mu.Unlock()
-	lead := c.lead
-	c.lead = nil
-	return lead
-}
-
-// ledAstray gives up the remembered way: it does not lead anywhere any more.
-func (c *candidate) ledAstray() {
-	k := c.keeper
-	k.starts.open()
-	if way, known := k.recall(); known && way.Relay == c.id {
-		k.Memory.Drop(way)
+	if way.Narrow {
+		k.narrowLocked(true)
 	}
+	c, known := k.candidates[way.Relay]
+	if !known {
+		c = k.candidateLocked(way.Relay)
+		c.found = true
+		c.addLocked(way.Addr, false)
+		if ctx.Err() == nil {
+			k.tending.Go(func() { c.tend(ctx) })
+		}
+	}
+	c.first, c.recalled = way.Addr, way.Addr
+	k.tellLocked()
+	return way, true
 }
 
-// memorize keeps the way of a reservation.
+// dialsAlone tells whether the candidate is about to be dialled by one way only.
+func (c *candidate) dialsAlone() bool {
+	c.keeper.mu.Lock()
+	defer c.keeper.mu.Unlock()
+	return c.first != nil
+}
+
+// takeFirst is that way, once.
+func (c *candidate) takeFirst() ma.Multiaddr {
+	c.keeper.mu.Lock()
+	defer c.keeper.mu.Unlock()
+	first := c.first
+	c.first = nil
+	return first
+}
+
+// memorize keeps the way of a reservation, the first in this network.
 func (k *Keeper) memorize(h *holding) {
-	if k.Memory == nil {
+	k.mu.Lock()
+	known := k.Memory == nil || k.kept
+	k.kept = true
+	narrow := k.narrow && !has(h.used, ma.P_UDP)
+	k.mu.Unlock()
+	if known {
 		return
 	}
-	k.mu.Lock()
-	narrow := k.narrow
-	k.mu.Unlock()
-	k.Memory.Keep(Way{Relay: h.conn.RemotePeer(), Addr: h.used, Narrow: narrow, Took: h.took})
+	way := Way{Relay: h.conn.RemotePeer(), Addr: h.used, Narrow: narrow, Took: h.took}
+	k.tending.Go(func() { k.Memory.Keep(way) })
 }
 
 // Way tells how the first of Relays was reached, nil while there is none.
@@ -118,7 +118,7 @@ func (k *Keeper) Way() *wire.WayStatus {
 
 // whyLocked tells why a reservation came by this address. keeper.mu is held.
 func (c *candidate) whyLocked(used ma.Multiaddr) string {
-	if c.led != nil && sameEndpoint(c.led, used) {
+	if c.recalled != nil && sameEndpoint(c.recalled, used) {
 		return "it won in this network last time, and works"
 	}
 	relays, addrs := 0, 0

@@ -22,6 +22,8 @@ const (
 	// statementTimeout bounds one statement, a round trip: a path that has not
 	// answered by then loses what is sent on it, or is a satellite with a queue.
 	statementTimeout = 3 * time.Second
+	// answerTimeout bounds serving one.
+	answerTimeout = 10 * time.Second
 	// fullSize is more than fits one packet of an Ethernet.
 	fullSize = 1600
 	// maxPad and maxStatement bound what is read of a request and of an answer.
@@ -47,7 +49,7 @@ func ServeStatement(h host.Host, certificates func() [][]byte) {
 }
 
 func answerStatement(s network.Stream, certificates [][]byte) error {
-	if err := s.SetDeadline(time.Now().Add(statementTimeout)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
 	pad, err := io.Copy(io.Discard, io.LimitReader(s, maxPad))
@@ -63,8 +65,8 @@ func answerStatement(s network.Stream, certificates [][]byte) error {
 }
 
 // askStatement asks the far end of conn, with so many bytes of padding both ways.
-func askStatement(ctx context.Context, conn network.Conn, pad int) (statement, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+func askStatement(ctx context.Context, conn network.Conn, pad int, within time.Duration) (statement, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	s, err := openStream(ctx, conn, StatementProtocol)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
@@ -21,10 +20,9 @@ import (
 
 // notebook is a Memory of one network.
 type notebook struct {
-	mu      sync.Mutex
-	way     *Way
-	kept    []Way
-	dropped []Way
+	mu   sync.Mutex
+	way  *Way
+	kept []Way
 }
 
 func (n *notebook) Recall() (Way, bool) {
@@ -40,12 +38,6 @@ func (n *notebook) Keep(w Way) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.kept = append(n.kept, w)
-}
-
-func (n *notebook) Drop(w Way) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.way, n.dropped = nil, append(n.dropped, w)
 }
 
 func TestTheWayThatWonIsRememberedAndTriedFirst(t *testing.T) {
@@ -79,7 +71,7 @@ func TestTheWayThatWonIsRememberedAndTriedFirst(t *testing.T) {
 	}
 }
 
-func TestARememberedWayThatFailsIsDroppedAndHoldsNobodyUp(t *testing.T) {
+func TestARememberedWayThatFailsHoldsNobodyUpAndIsReplaced(t *testing.T) {
 	t.Parallel()
 	good, gone := newHost(t, loopback), newHost(t, loopback)
 	newRelay(t, good)
@@ -91,8 +83,8 @@ func TestARememberedWayThatFailsIsDroppedAndHoldsNobodyUp(t *testing.T) {
 	eventually(t, "reservation on the listed relay", longestHeadStart-time.Second, reservedOn(k, good))
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
-	if len(memory.dropped) != 1 || len(memory.kept) != 1 || memory.kept[0].Relay != good.ID() {
-		t.Errorf("dropped %+v, kept %+v", memory.dropped, memory.kept)
+	if len(memory.kept) != 1 || memory.kept[0].Relay != good.ID() {
+		t.Errorf("kept %+v", memory.kept)
 	}
 }
 
@@ -117,17 +109,8 @@ func TestRelaysWithoutLimitsArePreferred(t *testing.T) {
 		t.Errorf("the event does not tell of the limits: %+v", made[0])
 	}
 	newRelay(t, free)
-	k.add(t.Context(), free.ID(), free.Addrs()...)
-	eventually(t, "reservation on the relay without limits, listed first", 2*time.Second, func() bool {
-		rs := k.Relays()
-		return len(rs) == 2 && rs[0].PeerID == free.ID().String()
-	})
-	k.mu.Lock()
-	worse, better := k.held[limited.ID()], k.held[free.ID()]
-	k.mu.Unlock()
-	if better.surplus() || !worse.surplus() {
-		t.Error("it is not the one with limits that is given up")
-	}
+	k.Found(t.Context(), peer.AddrInfo{ID: free.ID(), Addrs: free.Addrs()})
+	eventually(t, "reservation on the relay without limits, in its place", foundAfter+2*time.Second, reservedOn(k, free))
 }
 
 func newLimitedRelay(t *testing.T, h host.Host) {
@@ -139,7 +122,7 @@ func newLimitedRelay(t *testing.T, h host.Host) {
 	t.Cleanup(func() { _ = r.Close() })
 }
 
-func TestLimitedReservationsAreBoundedWhileBetterOnesAreLookedFor(t *testing.T) {
+func TestNoMoreLimitedReservationsAreHeldThanWanted(t *testing.T) {
 	t.Parallel()
 	var list []string
 	for range 6 {
@@ -147,12 +130,19 @@ func TestLimitedReservationsAreBoundedWhileBetterOnesAreLookedFor(t *testing.T) 
 		newLimitedRelay(t, h)
 		list = append(list, full(h))
 	}
+	free := newHost(t, loopback)
 	k := &Keeper{Host: newHost(t), Bootstrap: list}
-	keep(t, k)
-	eventually(t, "reservations on as many as are held at most", 3*time.Second, func() bool { return len(k.Relays()) == 1+maxLimited })
+	past := keep(t, k)
+	eventually(t, "reservation", 3*time.Second, func() bool { return len(k.Relays()) == 1 })
 	time.Sleep(500 * time.Millisecond)
-	if n := len(k.Relays()); n != 1+maxLimited {
+	if n := len(k.Relays()); n != 1 {
 		t.Errorf("%d reservations are held", n)
+	}
+	newRelay(t, free)
+	k.add(t.Context(), free.ID(), free.Addrs()...)
+	eventually(t, "reservation on the relay without limits alone", 2*time.Second, reservedOn(k, free))
+	if lost := past.of(wire.ReservationLost); len(lost) != 1 || lost[0].Err != errLimited.Error() {
+		t.Errorf("lost: %+v", lost)
 	}
 }
 
@@ -195,7 +185,7 @@ func TestANetworkThatChangesEndsEveryWait(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	k.NetworkChanged()
+	k.NetworkChanged(t.Context())
 	select {
 	case <-asked:
 	case <-time.After(500 * time.Millisecond):
@@ -215,7 +205,7 @@ func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	past := keep(t, k)
 	eventually(t, "ping that is answered", 2*time.Second, func() bool { return len(past.of(wire.RelayPing)) > 0 })
 	c.cut()
-	k.NetworkChanged()
+	k.NetworkChanged(t.Context())
 	eventually(t, "end of the reservation", hurriedDead+time.Second, func() bool { return len(past.of(wire.ReservationLost)) == 1 })
 }
 
@@ -359,7 +349,7 @@ func TestAnInterceptorIsTold(t *testing.T) {
 				ServeStatement(relayHost, func() [][]byte { return [][]byte{own} })
 			}
 			k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost)}, RefuseInspected: c.refuse,
-				Outer: func(network.Conn) (Outer, bool) { return c.seen, true }}
+				Outer: func(interface{ As(any) bool }) (Outer, bool) { return c.seen, true }}
 			past := keep(t, k)
 			eventually(t, "decision", 3*time.Second, func() bool { return len(past.of(wire.ReservationMade))+len(past.of(wire.ReservationFailed)) > 0 })
 			if made := len(past.of(wire.ReservationMade)) > 0; made != c.reserved {
