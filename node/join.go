@@ -31,7 +31,7 @@ const wantReservations = 2
 func (n *node) makeKeeper() error {
 	n.keeper = &traversal.Keeper{
 		Host: n.host, Bootstrap: n.cfg.bootstrap(), Want: wantReservations,
-		Record: n.rec.Record, ConnID: connID, Log: n.log,
+		Record: n.recordTraversal, ConnID: connID, Log: n.log,
 		Changed:  func() { n.addrs.relaysChanged() },
 		Resolver: n.around.names, SecondOpinion: n.around.names.Encrypted(), Memory: n.around,
 		Outer: outerOf, RefuseInspected: n.cfg.RefuseInspected, Narrow: n.around.narrow.Store,
@@ -39,8 +39,20 @@ func (n *node) makeKeeper() error {
 	if n.cfg.Relay {
 		n.keeper.Want = -1
 	}
+	if n.cfg.NoBootstrap {
+		n.keeper.Memory = nil // nobody is nobody
+	}
 	traversal.ServeStatement(n.host, n.certs.Hashes)
 	return nil
+}
+
+// recordTraversal records what the keeper tells. A relay that was reached and
+// would not do is among what was tried.
+func (n *node) recordTraversal(ev wire.Event) {
+	n.rec.Record(ev)
+	if ev.Kind == wire.ReservationFailed && !ev.Renewal {
+		n.rec.tried.note(wire.Attempt{Addr: ev.Remote, Peer: ev.Relay, At: time.Now().UTC(), Outcome: wire.Failed, Failure: ev.Failure})
+	}
 }
 
 // join starts to look for relays, and never stops.
@@ -63,7 +75,9 @@ func (n *node) discover() error {
 		Host: n.host, Mesh: n.cfg.Private, PrivateAddrs: n.cfg.Private != "", Dir: n.cfg.Dir, Log: n.log,
 		Found: func(info peer.AddrInfo, source string) {
 			n.rec.Record(wire.Event{Kind: wire.RelayFound, Peer: info.ID.String(), Addrs: strs(info.Addrs), Detail: source})
-			n.keeper.Found(n.ctx, info)
+			if !n.cfg.NoBootstrap {
+				n.keeper.Found(n.ctx, info)
+			}
 		},
 		Serving: func() ([]ma.Multiaddr, bool) {
 			_, serving := n.relay.counts()

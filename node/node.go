@@ -36,7 +36,7 @@ import (
 // Config of a node. Dir is required, the rest works as its zero value.
 type Config struct {
 	Dir         string   // identity, events, socket; made, 0700, when missing
-	Bootstrap   []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay nobody
+	Bootstrap   []string // multiaddrs to join by, and Builtin; empty means Builtin, on a relay traversal.WorldCompute
 	NoBootstrap bool     // join nobody
 	Relay       bool     // be a relay for others, and need none
 	Listen      []string // multiaddrs; empty means port 4001 (donor: any, when it is taken) on TCP and QUIC, and for a relay WebSocket over TLS on 443 too
@@ -71,7 +71,7 @@ func (c Config) Check() error {
 	errs = append(errs, err)
 	_, err = newAnnouncer(c)
 	errs = append(errs, err, c.ACME.check(), c.checkRelay(), checkMetrics(c.Metrics))
-	errs = append(errs, checkTransports(c.Transports))
+	errs = append(errs, checkTransports(c.Transports), discovery.CheckMesh(c.Private))
 	_, err = newPolicy(c.Allow)
 	return errors.Join(append(errs, err, traversal.CheckBootstrap(c.bootstrap()))...)
 }

@@ -49,13 +49,14 @@ type surroundings struct {
 
 	changed chan struct{} // has an element when the network has changed
 
-	mu      sync.Mutex // guards the fields below
-	network string     // localnet.Fingerprint
-	portal  string     // how a captive portal shows itself; empty: none does
+	mu      sync.Mutex           // guards the fields below
+	network string               // localnet.Fingerprint
+	failed  map[string]time.Time // by resolver and failure: when it was last recorded
+	portal  string               // how a captive portal shows itself; empty: none does
 }
 
 func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings {
-	s := &surroundings{rec: rec, log: log, changed: make(chan struct{}, 1),
+	s := &surroundings{rec: rec, log: log, changed: make(chan struct{}, 1), failed: map[string]time.Time{},
 		memory: &localnet.Memory{Path: filepath.Join(dir, waysFile), Log: log}}
 	s.ways = &proxy.Finder{Narrow: s.narrow.Load, Log: log, Found: func(url, source string) {
 		rec.Record(wire.Event{Kind: wire.ProxyFound, Detail: url + ", named by " + source})
@@ -114,9 +115,10 @@ func (s *surroundings) Keep(w traversal.Way) {
 }
 
 // answered records who answered a question about a name, where that was not
-// simply the system.
+// simply the system. What fails again and again in the same way, as fifteen
+// resolvers do that a firewall intercepts, is recorded now and then.
 func (s *surroundings) answered(a names.Answer) {
-	if a.Source == "system" && a.Used {
+	if a.Source == "system" && a.Used || a.Err != nil && !s.failedAnew(a) {
 		return
 	}
 	ev := wire.Event{Kind: wire.ResolveEnded, Addr: "/dns/" + a.Name, Outcome: wire.OK, Addrs: a.Values, Detail: a.Source, MS: millis(a.Took)}
@@ -133,6 +135,21 @@ func (s *surroundings) answered(a names.Answer) {
 		ev.Detail += ", and doubtful"
 	}
 	s.rec.Record(ev)
+}
+
+// sameFailure is how often the same failure of a resolver is recorded.
+const sameFailure = 10 * time.Minute
+
+// failedAnew tells whether a resolver has not failed in this way lately.
+func (s *surroundings) failedAnew(a names.Answer) bool {
+	how := a.Source + " " + string(netcheck.Classify(a.Err))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.failed[how]) < sameFailure {
+		return false
+	}
+	s.failed[how] = time.Now()
+	return true
 }
 
 // watch tells the keeper when the network changes, until ctx ends.

@@ -133,7 +133,7 @@ func TestALargeJobGoesThroughOurRelaysAndIsNotBegunOnLimitedOnes(t *testing.T) {
 			t.Fatalf("the relay has no limit: %+v", st.Relays[0])
 		}
 		began := time.Now()
-		r, err := submitter.dispatch(st.CircuitAddrs[0], task.Module, task.Input, 2*time.Minute)
+		r, err := submitter.dispatch(st.CircuitAddrs[0], task.Module, task.Input, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,3 +77,14 @@ func TestTheEndOfTheNodeDoesNotWaitForALogReader(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 }
+
+func TestAgesAreReadable(t *testing.T) {
+	now := time.Now()
+	for d, want := range map[time.Duration]string{
+		7 * time.Second: "7s", time.Minute: "1m", 61 * time.Second: "1m1s", 10 * time.Minute: "10m", time.Hour: "1h", time.Hour + time.Second: "1h0m1s", 90 * time.Minute: "1h30m", 0: "0s",
+	} {
+		if got := age(now, now.Add(-d)); got != want {
+			t.Errorf("%s is written as %s", d, got)
+		}
+	}
+}

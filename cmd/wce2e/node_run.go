@@ -53,7 +53,7 @@ authority's terms of service. docs/running-a-relay.md tells more.`,
 	}
 	dirFlag(cmd, &cfg.Dir)
 	f := cmd.Flags()
-	f.StringArrayVar(&cfg.Bootstrap, "bootstrap", nil, "multiaddr of a relay or peer to join by, or builtin for the built-in list; repeat for more (default: builtin, for a relay none)")
+	f.StringArrayVar(&cfg.Bootstrap, "bootstrap", nil, "multiaddr of a relay or peer to join by, or builtin for the built-in list; repeat for more (default: builtin, for a relay World Compute's own part of it)")
 	f.BoolVar(&cfg.NoBootstrap, "no-bootstrap", false, "join nobody, wait for others")
 	f.BoolVar(&cfg.Relay, "relay", false, "be a relay for others")
 	f.BoolVar(&cfg.NoRelay, "no-relay", false, "a donor: do not relay for others, not even when publicly reachable")
@@ -64,7 +64,7 @@ authority's terms of service. docs/running-a-relay.md tells more.`,
 	f.BoolVar(&cfg.HTTP, "http", false, "a relay: listen for plain WebSocket on 80 as well")
 	f.Int64Var(&cfg.MaxCircuitRate, "max-circuit-rate", 0, "bytes a second that each relayed circuit may carry, both ways together (default: any)")
 	f.StringVar(&cfg.Metrics, "metrics", "", "host:port to tell Prometheus at, as in 127.0.0.1:9091; anybody who reaches it can read it (default: nowhere)")
-	f.StringArrayVar(&cfg.Listen, "listen", nil, "multiaddr to listen on; repeat for more (default: TCP and QUIC on 4001, for a relay WebSocket over TLS on 443 too)")
+	f.StringArrayVar(&cfg.Listen, "listen", nil, "multiaddr to listen on; repeat for more (default: TCP and QUIC on 4001, for a relay WebTransport there and WebSocket over TLS on 443 too)")
 	f.StringArrayVar(&cfg.Announce, "announce", nil, "IP address that this machine is reached at, where it is not on an interface")
 	f.StringArrayVar(&cfg.Transports, "transport", nil, "speak only this: "+strings.Join(node.Transports, ", ")+"; repeat for more (default: all)")
 	f.BoolVar(&cfg.RefuseInspected, "refuse-inspection", false, "leave relays to which the way leads through a TLS interceptor, even one that this machine trusts")

@@ -144,5 +144,12 @@ func through(route string) string {
 
 // age is the time from then to now, to the second.
 func age(now, then time.Time) string {
-	return strings.TrimSuffix(now.Sub(then).Round(time.Second).String(), "m0s")
+	s := now.Sub(then).Round(time.Second).String()
+	if rest, whole := strings.CutSuffix(s, "m0s"); whole {
+		s = strings.TrimSuffix(rest+"m", "h0m")
+		if !strings.HasSuffix(s, "m") {
+			s += "h"
+		}
+	}
+	return s
 }

@@ -154,7 +154,7 @@ func (c *candidate) denied(ctx context.Context, conn network.Conn, err error) {
 
 func (k *Keeper) recordFailed(conn network.Conn, err error, renewal bool) {
 	k.record(wire.Event{Kind: wire.ReservationFailed, Relay: conn.RemotePeer().String(), Conn: k.connID(conn),
-		Failure: string(netcheck.Classify(err)), Err: err.Error(), Renewal: renewal})
+		Remote: conn.RemoteMultiaddr().String(), Failure: string(netcheck.Classify(err)), Err: err.Error(), Renewal: renewal})
 }
 
 // adopt makes the granted reservation one of ours.
@@ -402,6 +402,7 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 	k.mu.Lock()
 	delete(k.held, c.id)
 	k.lostLocked()
+	k.kept = false
 	// The others first: they are connected, and nothing speaks against them.
 	c.notBefore = time.Now().Add(time.Second)
 	k.tellLocked()
@@ -410,6 +411,9 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 		return
 	}
 	k.tellChanged()
+	if others := k.holdings(); len(others) > 0 {
+		k.memorize(&others[0])
+	}
 	if errors.Is(why, errDead) || errors.Is(why, errNarrow) || errors.Is(why, errBetterWay) {
 		_ = h.conn.Close()
 	}

@@ -19,7 +19,7 @@ type Status struct {
 	NAT          NATStatus     `json:"nat"`
 	Portal       string        `json:"portal"`        // how a captive portal shows itself; empty: none does
 	Way          *WayStatus    `json:"way,omitempty"` // how the oldest standing reservation was reached; absent while there is none
-	Tried        []Attempt     `json:"tried"`         // the last attempt at each address of the last minutes, the latest first
+	Tried        []Attempt     `json:"tried"`         // the last attempt at each of the addresses tried last, the latest first
 	Relays       []RelayStatus `json:"relays"`
 	Peers        []PeerStatus  `json:"peers"`
 	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others

@@ -38,7 +38,7 @@ const (
 	Reachability Kind = "reachability"  // Detail: public | private | unknown
 
 	ReservationMade   Kind = "reservation.made"   // Relay, Conn, Addrs (circuit addresses), Expires, Voucher, LimitSeconds, LimitBytes; Renewal on a renewal
-	ReservationFailed Kind = "reservation.failed" // Relay, Conn, Failure, Err; Renewal on a renewal
+	ReservationFailed Kind = "reservation.failed" // Relay, Conn, Remote, Failure, Err; Renewal on a renewal
 	ReservationLost   Kind = "reservation.lost"   // Relay, Conn, Err
 
 	RelayPing Kind = "relay.ping" // Relay, Conn, Outcome, MS (round trip), Err

@@ -21,6 +21,13 @@ type mesh struct {
 // meshName keeps the name of a private mesh to one readable path element.
 var meshName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
+// CheckMesh tells what is wrong with the name of a private mesh; nil when nothing
+// is. No name is that of the public one.
+func CheckMesh(name string) error {
+	_, err := meshOf(name)
+	return err
+}
+
 // meshOf names the parts of a mesh; the empty name is the public one's.
 //
 // Gossip has a protocol ID of our own, so that the many public peers that speak
