@@ -20,7 +20,7 @@ import (
 // and suspected after pingEvery + pingTimeout, when another relay is asked
 // already. The muxers' own keepalives take 39 s (yamux) and 44 s (QUIC).
 const (
-	pingEvery   = 4 * time.Second
+	pingEvery   = 5 * time.Second
 	pingTimeout = 3 * time.Second
 	deadAfter   = 10 * time.Second
 	// hurriedDead is deadAfter once this machine's network has changed: most
@@ -28,7 +28,7 @@ const (
 	hurriedDead = 3 * time.Second
 	// pingStreamAge is how long one stream is used: the library's answering
 	// side ends it after 30 s. A stream per ping would double the bytes.
-	pingStreamAge = 20 * time.Second
+	pingStreamAge = 28 * time.Second
 )
 
 var (
