@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -62,6 +63,9 @@ func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings 
 		rec.Record(wire.Event{Kind: wire.ProxyFound, Detail: url + ", named by " + source})
 	}}
 	s.names = &names.Resolver{Dial: s.dial, CacheFile: filepath.Join(dir, namesFile), Log: log, Answered: s.answered}
+	// Reading the machine's authorities takes longer than a round trip to a near
+	// relay; the first TLS handshake finds them read.
+	go func() { _, _ = x509.SystemCertPool() }()
 	s.locate(context.Background())
 	return s
 }

@@ -29,7 +29,7 @@ import (
 // plain go-libp2p on the same paths, at the same time of day.
 const (
 	startsEach  = 20               // of ours, and of plain go-libp2p where it gets there at all
-	startsPlain = 3                // of plain go-libp2p where it does not
+	startsPlain = 2                // of plain go-libp2p where it does not
 	startLimit  = 20 * time.Second // after which a start has failed
 )
 

@@ -7,15 +7,15 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// When the classes of a peer's addresses start, counted from the first. Three
-// things decide: a QUIC handshake is shorter than any TCP delay below, so on an
-// open network TCP is hardly ever begun; TCP and WebSocket start together, since
+// When the classes of a peer's addresses start, counted from the first that there
+// is. Three things decide: QUIC needs the fewest round trips, and a near relay
+// answers it before TCP is begun; TCP and WebSocket start together, since
 // the swarm holds later batches back while a TCP connection of an earlier one
 // shakes hands, and a censor that lets TCP connect and then starves it would
 // delay the way that works (raw TCP, needing fewer round trips, wins where both
 // work); and a reservation is owed within 100 ms plus its round trips.
 const (
-	streamDelay = 40 * time.Millisecond // tcp, ws, wss
+	streamDelay = 20 * time.Millisecond // tcp, ws, wss
 	lateDelay   = 80 * time.Millisecond // webtransport and what else there is
 	// anotherDelay is what a second address of the same class and IP family
 	// waits: it is rarely better than the first, and peers that announce a dozen
@@ -40,8 +40,16 @@ func Ranker(addrs []ma.Multiaddr) []network.AddrDelay {
 		direct = direct || !has(a, ma.P_CIRCUIT)
 	}
 	seen := map[string]bool{}
-	for _, a := range addrs {
-		out = append(out, network.AddrDelay{Addr: a, Delay: delay(a, direct, seen)})
+	var earliest time.Duration
+	for i, a := range addrs {
+		d := delay(a, direct, seen)
+		if i == 0 || d < earliest {
+			earliest = d
+		}
+		out = append(out, network.AddrDelay{Addr: a, Delay: d})
+	}
+	for i := range out {
+		out[i].Delay -= earliest
 	}
 	return out
 }

@@ -21,7 +21,7 @@ func TestRankerStartsEveryWayWithinATenthOfASecond(t *testing.T) {
 			circuitVia(idB):                               circuitDelay,
 		},
 		"only circuits":           {circuitVia(idA): 0, circuitVia(idB): 0},
-		"only a WebSocket on 443": {"/ip4/11.0.0.1/tcp/443/tls/sni/x.example/ws": streamDelay},
+		"only a WebSocket on 443": {"/ip4/11.0.0.1/tcp/443/tls/sni/x.example/ws": 0},
 	} {
 		var addrs []ma.Multiaddr
 		for a := range c {
@@ -46,7 +46,7 @@ func TestRankerHoldsBackFurtherAddressesOfOneKind(t *testing.T) {
 		addrs []string
 		want  []time.Duration
 	}{
-		{same, []time.Duration{streamDelay, streamDelay + anotherDelay, streamDelay + anotherDelay}},
+		{same, []time.Duration{0, anotherDelay, anotherDelay}},
 		{viaOne, []time.Duration{0, sameRelayDelay}},
 		{nil, nil},
 	} {
