@@ -121,6 +121,7 @@ func (c *candidate) superfluous(r reservation) bool {
 	}
 	delete(k.asking, c.id)
 	k.tellLocked()
+	k.log().Info("a relay that limits circuits is not needed", "relay", c.id.String())
 	return true
 }
 
