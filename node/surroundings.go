@@ -50,6 +50,8 @@ type surroundings struct {
 
 	changed chan struct{} // has an element when the network has changed
 
+	located sync.WaitGroup // the first look at the network
+
 	mu      sync.Mutex           // guards the fields below
 	network string               // localnet.Fingerprint
 	failed  map[string]time.Time // by resolver and failure: when it was last recorded
@@ -66,7 +68,7 @@ func newSurroundings(dir string, rec *recorder, log *slog.Logger) *surroundings 
 	// Reading the machine's authorities takes longer than a round trip to a near
 	// relay; the first TLS handshake finds them read.
 	go func() { _, _ = x509.SystemCertPool() }()
-	s.locate(context.Background())
+	s.located.Go(func() { s.locate(context.Background()) })
 	return s
 }
 
@@ -89,7 +91,9 @@ func (s *surroundings) locate(ctx context.Context) {
 	s.network = id
 }
 
+// here is the network's name; the first time it is waited for.
 func (s *surroundings) here() string {
+	s.located.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.network

@@ -82,11 +82,15 @@ func (c *candidate) dialsAlone() bool {
 	return c.first != nil
 }
 
-// takeFirst is that way, once.
+// takeFirst is that way, once. Whoever has given a reservation by it is a relay,
+// and is asked for another without waiting for its word on what it is.
 func (c *candidate) takeFirst() ma.Multiaddr {
 	c.keeper.mu.Lock()
 	defer c.keeper.mu.Unlock()
 	first := c.first
+	if first != nil {
+		c.hop, c.relayed = hopYes, true
+	}
 	c.first = nil
 	return first
 }

@@ -15,7 +15,7 @@ import (
 // delay the way that works (raw TCP, needing fewer round trips, wins where both
 // work); and a reservation is owed within 100 ms plus its round trips.
 const (
-	streamDelay = 20 * time.Millisecond // tcp, ws, wss
+	streamDelay = 10 * time.Millisecond // tcp, ws, wss
 	lateDelay   = 80 * time.Millisecond // webtransport and what else there is
 	// anotherDelay is what a second address of the same class and IP family
 	// waits: it is rarely better than the first, and peers that announce a dozen
