@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,27 +188,31 @@ type cable struct {
 // everything, as a firewall does that has forgotten a flow.
 func newCable(t *testing.T, target string) cable {
 	t.Helper()
+	var dead atomic.Bool
+	addr, unplug := forward(t, target, func() func(int) bool { return func(int) bool { return !dead.Load() } })
+	return cable{addr, func() { dead.Store(true); unplug() }}
+}
+
+// forward connects a port to target. Each direction of each connection has a
+// function of its own that tells, for the bytes that come at once, whether they
+// get through. unplug takes no more connections.
+func forward(t *testing.T, target string, newPasses func() func(size int) bool) (addr ma.Multiaddr, unplug func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	dead := false
 	pipe := func(to, from net.Conn) {
+		passes := newPasses()
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := from.Read(buf)
-			mu.Lock()
-			swallow := dead
-			mu.Unlock()
-			if swallow {
-				continue
-			}
-			if n > 0 {
+			passed := passes(n)
+			if n > 0 && passed {
 				_, _ = to.Write(buf[:n])
 			}
 			if err != nil {
-				if !errors.Is(err, io.EOF) {
+				if passed && !errors.Is(err, io.EOF) {
 					_ = to.Close()
 				}
 				return
@@ -231,7 +236,7 @@ func newCable(t *testing.T, target string) cable {
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close() })
-	return cable{tcpAddr(l.Addr()), func() { mu.Lock(); dead = true; mu.Unlock(); _ = l.Close() }}
+	return tcpAddr(l.Addr()), func() { _ = l.Close() }
 }
 
 // hostPort is the TCP host and port of a host's first address.

@@ -209,66 +209,26 @@ func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	eventually(t, "end of the reservation", hurriedDead+time.Second, func() bool { return len(past.of(wire.ReservationLost)) == 1 })
 }
 
-// narrowing is a cable on which nothing of more than 1,400 bytes gets through,
-// nor anything behind it, unless it is told that senders have learned.
-type narrowing struct{ learned atomic.Bool }
-
-func (n *narrowing) forward(t *testing.T, target string) cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	pipe := func(to, from net.Conn) {
-		buf := make([]byte, 32<<10)
-		stuck := false
-		for {
-			size, err := from.Read(buf)
-			if err != nil {
-				_ = to.Close()
-				return
-			}
-			stuck = stuck || size > 1400 && !n.learned.Load()
-			if !stuck {
-				_, _ = to.Write(buf[:size])
-			}
-		}
-	}
-	go func() {
-		for {
-			a, err := l.Accept()
-			if err != nil {
-				return
-			}
-			b, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = a.Close()
-				continue
-			}
-			t.Cleanup(func() { _, _ = a.Close(), b.Close() })
-			go pipe(a, b)
-			go pipe(b, a)
-		}
-	}()
-	return cable{addr: tcpAddr(l.Addr())}
-}
-
 func TestAPathTooNarrowForFullSizePacketsIsNoticedAndLeftForSmallerOnes(t *testing.T) {
 	t.Parallel()
 	relayHost := newHost(t, loopback)
 	newRelay(t, relayHost)
 	ServeStatement(relayHost, func() [][]byte { return nil })
-	n := &narrowing{}
-	c := n.forward(t, hostPort(relayHost))
-	k := &Keeper{Host: newHost(t), Bootstrap: []string{c.addr.String() + "/p2p/" + relayHost.ID().String()},
-		Narrow: n.learned.Store}
+	var learned atomic.Bool
+	addr, _ := forward(t, hostPort(relayHost), func() func(int) bool {
+		stuck := false // on what is too large, and with it all that follows
+		return func(size int) bool {
+			stuck = stuck || size > 1400 && !learned.Load()
+			return !stuck
+		}
+	})
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{addr.String() + "/p2p/" + relayHost.ID().String()}, Narrow: learned.Store}
 	past := keep(t, k)
 	eventually(t, "word of the narrow path", statementTimeout+mutePatience+identifyPatience+time.Second, func() bool { return len(past.of(wire.PathNarrow)) == 1 })
 	former := past.of(wire.PathNarrow)[0].Conn
 	eventually(t, "reservation on another connection", 5*time.Second, func() bool {
 		rs := k.Relays()
-		return len(rs) == 1 && rs[0].Conn != former && n.learned.Load()
+		return len(rs) == 1 && rs[0].Conn != former && learned.Load()
 	})
 }
 
