@@ -9,8 +9,10 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,25 +109,44 @@ type daemon struct {
 	dir  string
 	args []string
 	stop func() // ends it, and waits for that
+
+	leaving atomic.Bool   // it may end
+	ended   chan struct{} // closed when it has
 }
 
 // start runs a node until the test ends, or until stop.
 func (s *ship) start(dir string, args ...string) *daemon {
 	s.fleet.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &daemon{ship: s, dir: path.Join(s.Home(), dir), args: args}
+	d := &daemon{ship: s, dir: path.Join(s.Home(), dir), args: args, ended: make(chan struct{})}
 	argv := append([]string{path.Join(s.Home(), fleetBin), "node", "run", "--dir", d.dir, "--name", s.name}, args...)
-	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(d.ended)
 		res, err := s.Exec(ctx, argv, nil)
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !d.leaving.Load() {
 			s.fleet.Errorf("%s: the node ended by itself: %v, exit %d\n%s", s.name, err, res.Code, res.Stderr)
 		}
 	}()
-	d.stop = func() { cancel(); <-ended }
+	d.stop = func() { cancel(); <-d.ended }
 	s.fleet.Cleanup(d.stop)
 	return d
+}
+
+// terminate ends the node in order.
+func (d *daemon) terminate() {
+	d.ship.fleet.Helper()
+	st, err := d.status()
+	if err != nil {
+		d.ship.fleet.Fatal(err)
+	}
+	d.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), fleetQuick)
+	defer cancel()
+	res, err := d.ship.Exec(ctx, []string{"kill", "-TERM", strconv.Itoa(st.PID)}, nil)
+	if err != nil || res.Code != 0 {
+		d.ship.fleet.Fatalf("%s: end the node: %v: %s", d.ship.name, err, res.Stderr)
+	}
+	<-d.ended
 }
 
 // status asks the node how it is.

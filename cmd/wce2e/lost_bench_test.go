@@ -15,8 +15,8 @@ import (
 const relayLosses = 20
 
 // BenchmarkRelayLost times how long a donor has one reservation less than it
-// wants, after a relay was stopped (its connections close) and after its cable
-// was pulled (nothing tells). The donor holds two of three relays, and so stays
+// wants, after a relay was ended in order (its connections close) and after its
+// cable was pulled (nothing tells). The donor holds two of three relays, and so stays
 // reachable meanwhile.
 func BenchmarkRelayLost(b *testing.B) {
 	for _, network := range []string{"home", "institutional"} {
@@ -77,7 +77,7 @@ func loseRelay(b *testing.B, f *fleet, donor *daemon, relays map[string]*daemon,
 	lost := time.Now().UTC()
 	back := func() { relays[held], _ = relay.ship.relay("relay") }
 	if how == "closed" {
-		relay.stop()
+		relay.terminate()
 	} else {
 		if err := f.lab.Unplug(ctx, relay.ship.name); err != nil {
 			b.Fatal(err)

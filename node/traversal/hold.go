@@ -287,7 +287,7 @@ func (h *holding) doubtLocked(doubt *bool, yes bool) {
 		return
 	}
 	*doubt = yes
-	if yes {
+	if yes && time.Since(h.keeper.lost) > doubtEvery {
 		h.keeper.lostLocked()
 	}
 	h.keeper.tellLocked()

@@ -378,17 +378,17 @@ func since(at time.Time) time.Duration {
 	return max(time.Since(at), 1)
 }
 
-// lostLocked notes that a reservation was lost, or is in doubt, when it is
-// missed: others are then asked sooner. On a line that comes and goes they are
-// not asked all the time. k.mu is held.
+// lostLocked notes that a reservation was lost when it is missed: others are then
+// asked sooner. k.mu is held.
 func (k *Keeper) lostLocked() {
-	if k.soundLocked() < k.want() && time.Since(k.lost) > hurryEvery {
+	if k.soundLocked() < k.want() {
 		k.lost = time.Now()
 	}
 }
 
-// hurryEvery is how often a loss shortens the waits of others.
-const hurryEvery = 10 * time.Second
+// doubtEvery is how often a mere doubt does so: on a line that comes and goes,
+// others are not asked all the time.
+const doubtEvery = 10 * time.Second
 
 // Lacking tells for how long there has been no reservation without limits; 0
 // when there is one, or none is wanted. Stranded tells for how long there has
