@@ -32,6 +32,11 @@ type tracedTransport struct {
 	transport.Transport
 	rec *recorder
 	why string // of every dial; empty means to connect
+
+	// uses tells whether this network lets a transport through. AutoNAT is told that
+	// we cannot dial what it does not: our firewall is no finding about others, and
+	// a dial over QUIC that nobody answers costs 10 KB. nil: it may well.
+	uses func(transport string) bool
 }
 
 var (
@@ -41,6 +46,10 @@ var (
 	_ swarm.OrderedListener  = (*tracedTransport)(nil)
 	_ io.Closer              = (*tracedTransport)(nil)
 )
+
+func (t *tracedTransport) CanDial(addr ma.Multiaddr) bool {
+	return t.Transport.CanDial(addr) && (t.uses == nil || t.uses(transportOf(addr)))
+}
 
 func (t *tracedTransport) Dial(ctx context.Context, addr ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
 	return t.traced(ctx, addr, p, func() (transport.CapableConn, error) {

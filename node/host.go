@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -90,6 +91,13 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, limits.Close(), conns.Close())
 	}
+	var self atomic.Pointer[host.Host]
+	uses := func(transport string) bool {
+		h := self.Load()
+		return cfg.relay || h != nil && slices.ContainsFunc((*h).Network().Conns(), func(c network.Conn) bool {
+			return transportOf(c.RemoteMultiaddr()) == transport
+		})
+	}
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.key),
 		resolver,
@@ -110,7 +118,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(swarm.WithDialRanker(traversal.Ranker), swarm.WithDialTimeoutLocal(dialTimeout)),
-		tracedTransports(cfg),
+		tracedTransports(cfg, uses),
 		libp2p.WithFxOption(fx.Invoke(func(h host.Host, u transport.Upgrader) error {
 			return addCircuits(h, u, cfg.rec)
 		})),
@@ -126,6 +134,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("assemble libp2p host: %w", err)
 	}
+	self.Store(&h)
 	return h, nil
 }
 
@@ -148,13 +157,12 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // tracedTransports are the transports, each inside a tracedTransport. The
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
-func tracedTransports(cfg hostConfig) libp2p.Option {
+func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.Option {
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
-		why := ""
-		if !key.Equals(cfg.key) {
-			why = testsOther
+		if key.Equals(cfg.key) {
+			return &tracedTransport{Transport: t, rec: cfg.rec}, err
 		}
-		return &tracedTransport{t, cfg.rec, why}, err
+		return &tracedTransport{Transport: t, rec: cfg.rec, why: testsOther, uses: uses}, err
 	}
 	all := map[string]libp2p.Option{
 		"tcp": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
