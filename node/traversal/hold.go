@@ -273,7 +273,11 @@ func (h *holding) pinged(rtt time.Duration, err error) {
 	silent := err != nil && !answered(h.conn, err)
 	k.mu.Lock()
 	if err == nil {
+		first := h.heard.IsZero()
 		h.rtt, h.heard = rtt, time.Now().Add(-rtt)
+		if first {
+			k.tellLocked()
+		}
 	}
 	h.doubtLocked(&h.silent, silent)
 	k.mu.Unlock()

@@ -59,7 +59,7 @@ func (c *candidate) reserve(ctx context.Context, conn network.Conn) (reservation
 // small ones have brought a reservation, and ends with an error when neither
 // that nor anything since is answered.
 func (h *holding) fits(ctx context.Context) error {
-	if !measured(h.conn) {
+	if !measured(h.conn) || !h.pingAnswered(ctx) {
 		return nil
 	}
 	began := time.Now()
@@ -69,6 +69,22 @@ func (h *holding) fits(ctx context.Context) error {
 		return nil
 	}
 	return errNarrow
+}
+
+// pingAnswered waits for the first ping, which would look like an answer to what is
+// sent meanwhile.
+func (h *holding) pingAnswered(ctx context.Context) bool {
+	k := h.keeper
+	for end := time.Now().Add(pingTimeout); ctx.Err() == nil && time.Now().Before(end); {
+		k.mu.Lock()
+		change, answered := k.changed, !h.heard.IsZero()
+		k.mu.Unlock()
+		if answered {
+			return true
+		}
+		await(ctx, change, time.Until(end))
+	}
+	return false
 }
 
 // measured tells whether a connection is of the kind that can be too narrow.
