@@ -22,7 +22,7 @@ const (
 	idleMemory  = 48 << 20 // bytes, resident
 	idleCPU     = 0.002    // of one core
 	idleTraffic = 150      // bytes a second, both ways, for each connection to a relay
-	idleAside   = 40       // bytes a second for the DHT, gossip and AutoNAT, which the link's counters count as well
+	idleAside   = 8        // bytes a second of the DHT and gossip, as node/traversal/discovery's BenchmarkIdle measures them: the link's counters have them too
 )
 
 // use is what the kernel has counted of a process and of its host's link.
