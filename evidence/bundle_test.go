@@ -44,10 +44,10 @@ func fill(t testing.TB, w *Writer) {
 	_, err = w.RunLog().Write([]byte("level=INFO msg=\"hold\"\n"))
 	must(t, err)
 	must(t, w.WriteFile("inventory.yaml", []byte("version: 1\n")))
-	for host, text := range map[string]string{"tensor02": "one\ntwo\n", "laptop": ""} {
-		f, err := w.WriteLog(host, strings.NewReader(text), 0)
+	for _, log := range []struct{ host, text string }{{"tensor02", "one\ntwo\n"}, {"laptop", ""}} {
+		f, err := w.WriteLog(log.host, strings.NewReader(log.text), 0)
 		must(t, err)
-		add(LogCollected, host, f)
+		add(LogCollected, log.host, f)
 	}
 	must(t, w.WriteFile(ResultsFile, []byte(`{"overall":"pass"}`)))
 	must(t, w.WriteFile(MetadataFile, []byte(`{"run_id":"r1"}`)))

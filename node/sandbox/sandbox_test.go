@@ -264,6 +264,7 @@ func TestManyJobsAtOnceOfFewModules(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	r.cache.working.Wait() // a compiler lets go of its module a little after it has told
 	r.cache.mu.Lock()
 	defer r.cache.mu.Unlock()
 	if kept := len(r.cache.entries); kept > 2 || kept != r.cache.unused.Len() {
