@@ -37,6 +37,7 @@ type Host struct {
 type Profile struct {
 	Name     string // as inventories write it
 	Sentence string // who does this, and what it does
+	Truth    Truth
 
 	build // how, where a lab can be built
 }

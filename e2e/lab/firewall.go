@@ -102,7 +102,7 @@ func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 	}
 	f := newFirewall(conn, outside)
 	for _, r := range p.rules {
-		r(f)
+		r.apply(f)
 	}
 	f.finish()
 	if f.err != nil {

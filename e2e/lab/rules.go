@@ -3,7 +3,10 @@
 package lab
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -14,27 +17,49 @@ import (
 // rule adds one thing to a firewall that a profile is made of. None lets
 // anything pass that another one stops, so a composed profile stops what any of
 // its parts does. Each comment is the rule as nft writes it.
-type rule func(*firewall)
+type rule struct {
+	name  string          // by which it is taken out again: "institutional without drop-udp"
+	does  string          // what it does to traffic, as a clause
+	apply func(*firewall) // nil: the rule is a part that others look at
+	proof proof
+}
 
 // iifname "lan" meta l4proto udp drop
-func dropUDP(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), drop()) }
+var dropUDP = rule{name: "drop-udp", does: "UDP is dropped on its way out",
+	apply: func(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), drop()) }}
 
 // iifname "lan" drop
-func dropAll(f *firewall) { f.outgoing(drop()) }
+var dropAll = rule{name: "drop-all", does: "everything is dropped on its way out",
+	apply: func(f *firewall) { f.outgoing(drop()) }}
 
 // iifname "lan" udp dport 443 drop
 func dropUDPTo(port uint16) rule {
-	return func(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), destination(expr.CmpOpEq, port), drop()) }
+	return rule{name: fmt.Sprintf("drop-udp-%d", port), does: fmt.Sprintf("UDP to port %d is dropped", port),
+		apply: func(f *firewall) {
+			f.outgoing(protocol(unix.IPPROTO_UDP), destination(expr.CmpOpEq, port), drop())
+		}}
 }
 
 // iifname "lan" tcp dport != { ports } drop
-func onlyTCP(ports ...uint16) rule { return only(unix.IPPROTO_TCP, ports, drop) }
+func onlyTCP(ports ...uint16) rule {
+	return rule{name: "only-tcp", does: "TCP is dropped but to ports " + list(ports), apply: only(unix.IPPROTO_TCP, ports, drop)}
+}
 
 // iifname "lan" udp dport != { ports } drop
-func onlyUDP(ports ...uint16) rule { return only(unix.IPPROTO_UDP, ports, drop) }
+func onlyUDP(ports ...uint16) rule {
+	return rule{name: "only-udp", does: "UDP is dropped but to ports " + list(ports), apply: only(unix.IPPROTO_UDP, ports, drop)}
+}
+
+func list(ports []uint16) string {
+	var words []string
+	for _, p := range ports {
+		words = append(words, strconv.Itoa(int(p)))
+	}
+	return strings.Join(words, ", ")
+}
 
 // only stops what goes to other ports.
-func only(proto byte, ports []uint16, stop func() []expr.Any) rule {
+func only(proto byte, ports []uint16, stop func() []expr.Any) func(*firewall) {
 	return func(f *firewall) {
 		match := protocol(proto)
 		for _, p := range ports {
@@ -45,13 +70,16 @@ func only(proto byte, ports []uint16, stop func() []expr.Any) rule {
 }
 
 // iifname "lan" meta l4proto udp reject with icmpx admin-prohibited
-func rejectUDP(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), adminProhibited()) }
+var rejectUDP = rule{name: "reject-udp", does: "UDP is refused with an ICMP error",
+	apply: func(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), adminProhibited()) }}
 
 // iifname "lan" tcp dport != { ports } reject with tcp reset
-func rejectOtherTCP(ports ...uint16) rule { return only(unix.IPPROTO_TCP, ports, reset) }
+func rejectOtherTCP(ports ...uint16) rule {
+	return rule{name: "reject-tcp", does: "TCP is refused with a reset but to ports " + list(ports), apply: only(unix.IPPROTO_TCP, ports, reset)}
+}
 
 // iifname "lan" th dport { 53, 853 } drop, on its way through and to the router
-func dropNames(f *firewall) {
+var dropNames = rule{name: "drop-names", does: "TCP and UDP to ports 53 and 853 is dropped, to the router as well", apply: func(f *firewall) {
 	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 		for _, port := range []uint16{53, 853} {
 			match := slices.Concat(protocol(proto), destination(expr.CmpOpEq, port), drop())
@@ -59,32 +87,36 @@ func dropNames(f *firewall) {
 			f.arriving(match)
 		}
 	}
-}
+}}
 
 // meta nfproto ipv6 drop
-func dropIPv6(f *firewall) { f.passing(family(unix.NFPROTO_IPV6), drop()) }
+var dropIPv6 = rule{name: "drop-ipv6", does: "IPv6 is dropped in both directions",
+	apply: func(f *firewall) { f.passing(family(unix.NFPROTO_IPV6), drop()) }}
 
 // A link that carries IP packets of at most so many bytes. What is longer gets
 // lost on the wire behind the router, which tells nobody; a router whose own
 // link is that short would send the ICMP error that is missing here.
 func linkOf(bytes int) rule {
-	return func(f *firewall) {
+	return rule{name: "short-link", does: fmt.Sprintf("IP packets of more than %d bytes vanish", bytes), apply: func(f *firewall) {
 		if f.maxPacket == 0 || bytes < f.maxPacket {
 			f.maxPacket = bytes
 		}
-	}
+	}}
 }
 
 // UDP flows are forgotten when nothing has passed for so long.
-func idleUDP(d time.Duration) rule { return func(f *firewall) { f.idleUDP = shorter(f.idleUDP, d) } }
+func idleUDP(d time.Duration) rule {
+	return rule{name: "idle-udp", does: fmt.Sprintf("UDP flows are forgotten after %s of silence", d),
+		apply: func(f *firewall) { f.idleUDP = shorter(f.idleUDP, d) }}
+}
 
 // TCP flows are forgotten when nothing has passed for so long; what then still
 // comes is in no flow: ct state invalid drop. Neither end is told.
 func idleTCP(d time.Duration) rule {
-	return func(f *firewall) {
+	return rule{name: "idle-tcp", does: fmt.Sprintf("TCP flows are forgotten after %s of silence, and neither end is told", d), apply: func(f *firewall) {
 		f.idleTCP = shorter(f.idleTCP, d)
 		f.dropInvalid = true
-	}
+	}}
 }
 
 // shorter takes 0 for endless.
@@ -97,7 +129,7 @@ func shorter(a, b time.Duration) time.Duration {
 
 // synproxy: the router answers a SYN itself, with a cookie, and dials on when
 // the host has proven to be there.
-func synProxy(f *firewall) { f.synProxy = true }
+var synProxy = rule{name: "syn-proxy", does: "the router answers every SYN itself", apply: func(f *firewall) { f.synProxy = true }}
 
 // finishSYNProxy comes after the profile's other rules, so that ports that are
 // closed do not connect.

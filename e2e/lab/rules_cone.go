@@ -20,17 +20,17 @@ import (
 const holeLife = 5 * time.Minute
 
 // Whoever sends to the outside port of a mapping gets through.
-func fullCone(f *firewall) {
+var fullCone = rule{name: "full-cone", does: "whoever sends to the outside of a mapping gets in", apply: func(f *firewall) {
 	f.translate(nat{kind: "mappings open to all"})
 	f.holes = true
-}
+}}
 
 // Of those who send to it, the hosts get through to which the inside has sent
 // something, from whatever port.
-func addressRestricted(f *firewall) {
+var addressRestricted = rule{name: "address-restricted", does: "hosts that were sent something get in, from any port", apply: func(f *firewall) {
 	f.translate(nat{kind: "mappings open to peers"})
 	f.holes, f.holesForPeers = true, true
-}
+}}
 
 // finishHoles comes after the profile's other rules, so that what is stopped on
 // its way out makes no mapping.

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/google/nftables/binaryutil"
@@ -27,13 +28,15 @@ const multistreamHeader = "\x13/multistream/1."
 //
 // Both directions are looked at: a listener may speak first.
 func swallow(opening string) rule {
-	return func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), drop()) }
+	return rule{name: "swallow", does: fmt.Sprintf("TCP flows that open with %q are swallowed", opening),
+		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), drop()) }}
 }
 
 // The same with "reject with tcp reset" in place of drop. Each end is told once
 // it says something on the flow.
 func resetFlow(opening string) rule {
-	return func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), reset()) }
+	return rule{name: "reset-flow", does: fmt.Sprintf("TCP flows that open with %q are reset", opening),
+		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), reset()) }}
 }
 
 // @ih,0,8 0x16 -m string --algo bm --string "|06|libp2p" -> reject with tcp reset
@@ -42,21 +45,21 @@ func resetFlow(opening string) rule {
 // stands in the ClientHello's list of protocols (RFC 7301). libp2p's TLS offers
 // it in the clear over TCP; QUIC encrypts it.
 func resetALPN(name string) rule {
-	return func(f *firewall) {
+	return rule{name: "reset-alpn", does: fmt.Sprintf("TCP flows whose TLS hello offers %q are reset", name), apply: func(f *firewall) {
 		f.cut(slices.Concat(bytesAt(payloadInner, 0, "\x16"), contains(string(rune(len(name)))+name)), reset())
-	}
+	}}
 }
 
 // @th,64,2 3 @th,72,32 1 drop
 //
 // The long header of QUIC version 1 (RFC 9000, section 17.2), without which no
 // connection begins.
-func dropQUIC(f *firewall) {
+var dropQUIC = rule{name: "drop-quic", does: "packets with the long header of QUIC version 1 are dropped", apply: func(f *firewall) {
 	const payload = 8 // behind the UDP header
 	f.passing(protocol(unix.IPPROTO_UDP),
 		bitsAt(expr.PayloadBaseTransportHeader, payload, 0xc0, 0xc0),
 		bytesAt(expr.PayloadBaseTransportHeader, payload+1, "\x00\x00\x00\x01"), drop())
-}
+}}
 
 // cut stops a TCP flow at the packet that matches, and all of it from there on.
 func (f *firewall) cut(match, stop []expr.Any) {

@@ -16,12 +16,12 @@ import (
 // Linux keeps the source port where it is free, so one socket is seen at the
 // same address by all it talks to: endpoint-independent mapping (RFC 4787). Any
 // other kind of NAT takes its place.
-func masquerade(f *firewall) { f.hides = true }
+var masquerade = rule{name: "masquerade", does: "hosts are behind the router's address, at the same port for all they talk to", apply: func(f *firewall) { f.hides = true }}
 
 // oifname "wan" masquerade random
-func masqueradeRandom(f *firewall) {
+var masqueradeRandom = rule{name: "masquerade-random", does: "every destination sees a host at another port", apply: func(f *firewall) {
 	f.translate(nat{"a port drawn for every destination", []expr.Any{&expr.Masq{Random: true}}})
-}
+}}
 
 // oifname "wan" meta l4proto { tcp, udp } snat to address:first-last
 //
@@ -29,14 +29,15 @@ func masqueradeRandom(f *firewall) {
 // all destinations: endpoint-independent mapping still. Once the flows are
 // forgotten the draw is another.
 func toPorts(first, last uint16) rule {
-	return func(f *firewall) { f.translate(nat{"a port drawn once", f.snat(first, last, false)}) }
+	return rule{name: "snat-ports", does: fmt.Sprintf("hosts are seen at ports %d to %d, one for all that they talk to, drawn anew once flows are forgotten", first, last),
+		apply: func(f *firewall) { f.translate(nat{"a port drawn once", f.snat(first, last, false)}) }}
 }
 
 // oifname "wan" meta l4proto { tcp, udp } snat to address:first-last fully-random
 func toRandomPorts(first, last uint16) rule {
-	return func(f *firewall) {
+	return rule{name: "snat-random-ports", does: fmt.Sprintf("hosts are seen at ports %d to %d, another for every destination", first, last), apply: func(f *firewall) {
 		f.translate(nat{"few ports, drawn for every destination", f.snat(first, last, true)})
-	}
+	}}
 }
 
 // snat names the router's address where masquerade would find it: the library

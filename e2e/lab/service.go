@@ -21,10 +21,13 @@ import (
 // own. Services run in lab init, with all of their sockets in the router's
 // namespace: what a proxy dials leaves by the router's own address.
 type service struct {
+	name string // as a rule's
+	does string // what the network has by it, as a clause
 	// start runs it on a network's router, and returns. nil: nothing runs.
 	start func(*router) error
 	// equip gives the network's hosts what its administrators would. nil: nothing.
 	equip func(*equipment, authorities)
+	proof proof
 }
 
 // equipment is what administrators put on a machine.
