@@ -40,6 +40,9 @@ func runInit() error {
 	if err != nil {
 		return confess(err)
 	}
+	if err := net.serveCaptures(log); err != nil {
+		return confess(err)
+	}
 	err = say(status{Ready: true})
 	for err == nil {
 		err = say(net.obey(<-commands))

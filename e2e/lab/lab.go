@@ -42,9 +42,13 @@ type Lab struct {
 	done    chan struct{} // closed when lab init, and so every process of the lab, is gone
 	close   func() error
 
-	mu     sync.Mutex    // guards the fields below: one order at a time
-	orders *json.Encoder // into pipe
-	said   *json.Decoder // out of status
+	routers []string // the networks that have one
+
+	mu        sync.Mutex    // guards the fields below: one order at a time
+	orders    *json.Encoder // into pipe
+	said      *json.Decoder // out of status
+	entry     *os.File      // by which other processes find the lab, locked; nil: they do not
+	entryPath string
 }
 
 // Up builds a lab. ctx bounds the building only: a lab that stands outlives it,
@@ -80,7 +84,7 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 
 // makeDir makes a folder for keys and sockets, short enough for the latter.
 func makeDir(dir string, p plan) (string, error) {
-	longest := 0
+	longest := len(plan{}.captureSocket()) + 1
 	for _, m := range p.Machines {
 		longest = max(longest, len(plan{}.socket(m.Name))+1)
 	}
@@ -117,7 +121,7 @@ func up(ctx context.Context, p plan, log *slog.Logger) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Dir: p.Dir, SSHConfig: config, Hosts: p.hosts(), done: make(chan struct{})}
+	l := &Lab{Dir: p.Dir, SSHConfig: config, Hosts: p.hosts(), routers: p.routers(), done: make(chan struct{})}
 	l.close = sync.OnceValue(l.end)
 	if err := l.start(p, log); err != nil {
 		return nil, fmt.Errorf("start lab init: %w", err)
@@ -229,5 +233,5 @@ func (l *Lab) end() error {
 		<-l.done
 	}
 	l.status.Close() // by a cancelled Up, perhaps, before
-	return errors.Join(err, os.RemoveAll(l.Dir))
+	return errors.Join(err, l.unregister(), os.RemoveAll(l.Dir))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"runtime"
 
@@ -60,6 +61,18 @@ func (l *Lab) Plug(context.Context, string) error { return errNotLinux }
 
 // Traffic says that there is no lab on this system.
 func (l *Lab) Traffic(context.Context, string) (Traffic, error) { return Traffic{}, errNotLinux }
+
+// Register says that there is no lab on this system.
+func (l *Lab) Register(string) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (l *Lab) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (s Standing) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// StandingLabs says that there is no lab on this system.
+func StandingLabs() ([]Standing, error) { return nil, errNotLinux }
 
 // Close does nothing on this system.
 func (l *Lab) Close() error { return nil }
