@@ -28,7 +28,7 @@ func newLabCmd() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLabListCmd(), newLabUpCmd(), newLabExecCmd(), newLabShellCmd(), newLabPcapCmd())
+	cmd.AddCommand(newLabListCmd(), newLabUpCmd(), newLabExecCmd(), newLabShellCmd(), newLabPcapCmd(), newLabDoctorCmd())
 	return cmd
 }
 

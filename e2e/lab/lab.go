@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/worldcompute/wce2e/inventory"
 )
 
 const (
@@ -63,6 +65,9 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	if err := Check(cfg.Lab); err != nil {
 		return nil, err
 	}
+	if err := fits(cfg.Lab); err != nil {
+		return nil, fmt.Errorf("bring the lab up: %w", err)
+	}
 	if cfg.Lab.Bystanders > 0 && cfg.Binary == "" {
 		return nil, errors.New("bring the lab up: its bystanders need a wce2e binary, and none was given")
 	}
@@ -80,6 +85,16 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 		return nil, errors.Join(explain(os.ReadFile, err), os.RemoveAll(dir))
 	}
 	return l, nil
+}
+
+// fits tells what this kernel lacks of l.
+func fits(l *inventory.Lab) error {
+	for _, n := range l.Networks {
+		if prof, err := profileNamed(n.Profile); err == nil && prof.ipv6 && !hasIPv6() {
+			return fmt.Errorf("network %s has the profile %s: %w, and profiles without IPv6 run all the same", n.Name, n.Profile, errNoIPv6)
+		}
+	}
+	return nil
 }
 
 // makeDir makes a folder for keys and sockets, short enough for the latter.
