@@ -24,8 +24,10 @@ import (
 
 const (
 	// bootTimeout is for a machine that is busy with other labs; an idle one
-	// needs a fraction of a second.
-	bootTimeout = 60 * time.Second
+	// needs a fraction of a second. Every host has it longer by bootTimeoutPerHost:
+	// with 20 other processes per core, 200 hosts took 15 s.
+	bootTimeout        = 60 * time.Second
+	bootTimeoutPerHost = time.Second / 4
 	// closeTimeout is for lab init to notice that its pipe has closed; then it is killed.
 	closeTimeout = 10 * time.Second
 	// maxSocketPath is sun_path of unix(7), short of its final zero.
@@ -71,9 +73,9 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	if cfg.Lab.Bystanders > 0 && cfg.Binary == "" {
 		return nil, errors.New("bring the lab up: its bystanders need a wce2e binary, and none was given")
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
-	defer cancel()
 	p := newPlan(cfg.Lab)
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout+time.Duration(len(p.Machines))*bootTimeoutPerHost)
+	defer cancel()
 	p.Binary, p.Proving = cfg.Binary, cfg.proving
 	dir, err := makeDir(cfg.Dir, p)
 	if err != nil {

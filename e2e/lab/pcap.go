@@ -333,11 +333,10 @@ const loopbackIndex = 1 // of lo, in every network namespace
 func newSniffer(l link, snaplen int) (*sniffer, error) {
 	at := &unix.SockaddrLinklayer{Protocol: uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)} // network byte order
 	if l.iface != "" {
-		ifc, err := net.InterfaceByName(l.iface)
-		if err != nil {
+		var err error
+		if at.Ifindex, err = interfaceIndex(l.iface); err != nil {
 			return nil, fmt.Errorf("find %s of %s: %w", l.iface, l.name, err)
 		}
-		at.Ifindex = ifc.Index
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
