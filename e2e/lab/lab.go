@@ -25,7 +25,7 @@ import (
 const (
 	// bootTimeout is for a machine that is busy with other labs; an idle one
 	// needs a fraction of a second. Every host has it longer by bootTimeoutPerHost:
-	// with 20 other processes per core, 200 hosts took 15 s.
+	// at a load of ten per core, 200 hosts took 15 s.
 	bootTimeout        = 60 * time.Second
 	bootTimeoutPerHost = time.Second / 4
 	// closeTimeout is for lab init to notice that its pipe has closed; then it is killed.

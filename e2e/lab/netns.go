@@ -39,14 +39,16 @@ func newNetNS(ipv6 bool) (netNS, error) {
 	return ns, ns.edit(func(h *netlink.Handle) error { return setUp(h, "lo") })
 }
 
-// ownNetNS is that of lab init itself. It asks by thread: the process's first
-// thread may be one that onThread sent elsewhere.
+// ownNetNS is that of lab init itself, in which interfaces shall have no addresses,
+// not even such as IPv6 makes by itself: they would announce them on every link.
+// It asks by thread: the process's first thread may be one that onThread sent
+// elsewhere.
 func ownNetNS() (netNS, error) {
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return netNS{}, fmt.Errorf("open lab init's network namespace: %w", err)
 	}
-	return netNS{fd: fd}, nil
+	return netNS{fd: fd}, baseSysctls(false)
 }
 
 // baseSysctls apply to the namespace of the calling thread. A new namespace

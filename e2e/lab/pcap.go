@@ -246,12 +246,8 @@ func writeCapture(to io.Writer, taps []*sniffer, snaplen int) error {
 	}()
 	w, err := newRecording(to, taps, snaplen)
 	for f := range frames { // to the end, so that nobody waits for room
-		if err != nil {
-			continue
-		}
-		err = w.write(f)
-		if err == nil && len(frames) == 0 {
-			err = w.ng.Flush() // whoever watches live shall see it now
+		if some := inOrder(f, frames); err == nil {
+			err = w.write(some)
 		}
 	}
 	if err == nil {
@@ -294,7 +290,33 @@ func newRecording(to io.Writer, taps []*sniffer, snaplen int) (*recording, error
 	return r, r.ng.Flush()
 }
 
-func (r *recording) write(f captured) error {
+// inOrder is a frame and those that are waiting behind it, by the time at which
+// they were seen: what passes several links at once comes out of their sockets in
+// any order.
+func inOrder(first captured, waiting <-chan captured) []captured {
+	some := []captured{first}
+	for range len(waiting) {
+		f, more := <-waiting
+		if !more {
+			break
+		}
+		some = append(some, f)
+	}
+	slices.SortStableFunc(some, func(a, b captured) int { return a.at.Compare(b.at) })
+	return some
+}
+
+// write records frames so that whoever watches live sees them now.
+func (r *recording) write(frames []captured) error {
+	for _, f := range frames {
+		if err := r.writeOne(f); err != nil {
+			return err
+		}
+	}
+	return r.ng.Flush()
+}
+
+func (r *recording) writeOne(f captured) error {
 	r.seen[f.tap]++
 	flags := &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionInbound}
 	if f.outgoing {

@@ -115,6 +115,9 @@ func TestACaptureShowsAConnectionOnBothSidesOfARouter(t *testing.T) {
 		if f.at.Before(before) || f.at.After(time.Now()) {
 			t.Errorf("a frame on %s was seen at %s", f.link, f.at)
 		}
+		if f.packet.Layer(layers.LayerTypeIPv6) != nil {
+			t.Errorf("a lab without IPv6 has some on %s: %s", f.link, f.packet)
+		}
 		switch tcp := f.tcp(); {
 		case tcp == nil || !tcp.SYN:
 		case !tcp.ACK:
@@ -170,6 +173,21 @@ func (s recordedFrame) addrsIfAny() (from, to netip.Addr) {
 		return
 	}
 	return s.addrs()
+}
+
+func TestFramesOfSeveralLinksAreSortedByTime(t *testing.T) {
+	now := time.Now()
+	waiting := make(chan captured, 2)
+	waiting <- captured{tap: 1, at: now}
+	waiting <- captured{tap: 2, at: now.Add(2)}
+	close(waiting)
+	var order []int
+	for _, f := range inOrder(captured{tap: 3, at: now.Add(1)}, waiting) {
+		order = append(order, f.tap)
+	}
+	if !slices.Equal(order, []int{1, 3, 2}) {
+		t.Errorf("in the order %v", order)
+	}
 }
 
 func TestACaptureKeepsNoMoreOfAFrameThanAsked(t *testing.T) {
