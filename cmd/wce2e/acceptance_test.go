@@ -125,7 +125,7 @@ func command(t testing.TB, suite string, args ...string) outcome {
 
 func onlyBundle(t testing.TB, root string) *evidence.Bundle {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(root, "firewall-traversal", "*"))
+	found, err := filepath.Glob(filepath.Join(root, "firewall-traversal", "*Z")) // and what lies beside a bundle is none
 	if err != nil || len(found) != 1 {
 		t.Fatalf("bundles below %s: %v, %v; want one", root, found, err)
 	}
@@ -257,7 +257,11 @@ func nodeEvents(t testing.TB, b *evidence.Bundle, host string) []wire.Event {
 
 func TestWithoutAFirewallNoneWasTraversed(t *testing.T) {
 	t.Parallel()
-	got := acceptance(t, short(t, "campus: {profile: institutional}", "campus: {profile: open}"))
+	got := acceptance(t, short(t, "campus: {profile: institutional}", "campus: {profile: open}"), "--pcap")
+	recording, err := os.ReadFile(got.bundle.Dir + ".pcapng")
+	if err != nil || !bytes.Contains(recording, []byte("host tensor02 at ")) || !bytes.Contains(recording, []byte("\x13/multistream/1.0.0\n")) {
+		t.Errorf("%v: of %d bytes recorded beside the bundle, none are how the donor dials", err, len(recording))
+	}
 	got.wants(t, exitInconclusive, map[evidence.Claim]evidence.Verdict{evidence.Firewall: evidence.Inconclusive, evidence.JobClaim: evidence.Pass})
 	if !strings.Contains(got.observed(evidence.Firewall), "No firewall was traversed") {
 		t.Errorf("firewall: %s", got.observed(evidence.Firewall))

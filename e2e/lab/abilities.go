@@ -67,8 +67,8 @@ func (d doctor) examine(ctx context.Context) Diagnosis {
 // untried are the inner abilities where nothing could be tried.
 func untried(why error) []Ability {
 	var all []Ability
-	for _, t := range tests {
-		a := t.Ability
+	for _, p := range probes {
+		a := p.Ability
 		a.State, a.Detail = Untried, why.Error()
 		all = append(all, a)
 	}
@@ -173,23 +173,23 @@ func runDoctor(dir string) error {
 		return nil
 	}
 	var report insideReport
-	for _, t := range tests {
-		report.Abilities = append(report.Abilities, t.try(dir))
+	for _, p := range probes {
+		report.Abilities = append(report.Abilities, p.try(dir))
 	}
 	report.Profiles = len(catalogue)
 	report.Unfit = unfit(catalogue, installable)
 	return json.NewEncoder(os.Stdout).Encode(report)
 }
 
-// test tries one ability inside. The Ability is what to say if it fails.
-type test struct {
+// probe tries one ability inside. The Ability is what to say if it fails.
+type probe struct {
 	Ability
 	do func(dir string) (found string, err error)
 }
 
-func (t test) try(dir string) Ability {
-	a := t.Ability
-	found, err := t.do(dir)
+func (p probe) try(dir string) Ability {
+	a := p.Ability
+	found, err := p.do(dir)
 	if err != nil {
 		a.State, a.Detail = Missing, err.Error()
 		return a
@@ -197,9 +197,9 @@ func (t test) try(dir string) Ability {
 	return Ability{Name: a.Name, State: OK, Needed: a.Needed, Detail: found}
 }
 
-// tests are in the order in which a lab needs them. The first makes /proc, through
+// probes are in the order in which a lab needs them. The first makes /proc, through
 // which all others set the kernel's switches.
-var tests = []test{
+var probes = []probe{
 	{Ability{Name: "a /proc of its own", Needed: true, Means: "lab init and hosts cannot see their own processes",
 		Remedy: "in a container: docker run --security-opt systempaths=unconfined"}, plain(ownProc)},
 	{Ability{Name: "read-only bind mounts", Needed: true, Means: "mount_setattr(2), since Linux 5.12: a host has the machine's programs, and cannot write to them",
@@ -213,31 +213,31 @@ var tests = []test{
 	{Ability{Name: "timers", Means: "delays are longer than they should be: the machine is busy, or its clock is coarse"}, tryTimer},
 	{Ability{Name: "netem", Means: "lab init delays and loses frames itself instead: no profile lacks anything"}, tryNetem},
 	{Ability{Name: "IPv6", Means: "profiles with IPv6 are refused, all others run", Remedy: "boot without ipv6.disable=1"}, tryIPv6},
-	{Ability{Name: "nftables", Needed: true, Means: "routers have no firewall: nf_tables with the family inet", Remedy: "sudo modprobe nf_tables"}, rules(func(*firewall) {})},
+	{Ability{Name: "nftables", Needed: true, Means: "routers have no firewall: nf_tables with the family inet", Remedy: "sudo modprobe nf_tables"}, withRules(func(*firewall) {})},
 	{Ability{Name: "connection tracking", Needed: true, Means: "routers cannot tell answers from strangers", Remedy: "sudo modprobe -a nf_conntrack nft_ct"},
-		rules(func(f *firewall) { f.add(f.forward, established(), accept()) })},
+		withRules(func(f *firewall) { f.add(f.forward, established(), accept()) })},
 	{Ability{Name: "timeouts of flows", Needed: true, Means: "routers cannot be told when to forget a flow: sysctl net.netfilter.nf_conntrack_*"}, withRouter(func(netNS) error { return nil })},
 	{Ability{Name: "forgetting flows", Means: "a router cannot be rebooted while the lab stands", Remedy: "sudo modprobe nf_conntrack_netlink"}, withRouter(netNS.forgetFlows)},
 	{Ability{Name: "NAT", Needed: true, Means: "hosts cannot be behind a router's address", Remedy: "sudo modprobe -a nft_nat nft_masq"},
-		rules(func(f *firewall) { f.hides = true; f.finishNAT() })},
+		withRules(func(f *firewall) { f.hides = true; f.finishNAT() })},
 	{Ability{Name: "redirection", Means: "traffic cannot be led to a proxy unasked; see the profiles below", Remedy: "sudo modprobe nft_redir"},
-		rules(func(f *firewall) { f.add(f.prerouting(), protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Redir{}}) })},
+		withRules(func(f *firewall) { f.add(f.prerouting(), protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Redir{}}) })},
 	{Ability{Name: "refusal", Means: "firewalls cannot say no, only be silent; see the profiles below", Remedy: "sudo modprobe nft_reject_inet"},
-		rules(func(f *firewall) {
+		withRules(func(f *firewall) {
 			f.outgoing(protocol(unix.IPPROTO_TCP), reset())
 			f.outgoing(adminProhibited())
 		})},
 	{Ability{Name: "a look into packets", Means: "no inspection of what TCP carries, since Linux 5.16; see the profiles below", Remedy: "a kernel of at least 5.16"},
-		rules(func(f *firewall) { f.passing(protocol(unix.IPPROTO_TCP), bytesAt(payloadInner, 0, "x"), drop()) })},
+		withRules(func(f *firewall) { f.passing(protocol(unix.IPPROTO_TCP), bytesAt(payloadInner, 0, "x"), drop()) })},
 	{Ability{Name: "search in packets", Means: "no inspection of TLS hellos; see the profiles below", Remedy: "sudo modprobe -a nft_compat xt_string ts_bm"},
-		rules(func(f *firewall) { f.passing(contains("x"), drop()) })},
+		withRules(func(f *firewall) { f.passing(contains("x"), drop()) })},
 	{Ability{Name: "SYN proxies", Means: "no DDoS boxes; see the profiles below", Remedy: "sudo modprobe nft_synproxy"},
-		rules(func(f *firewall) { f.finishSYNProxy() })},
+		withRules(func(f *firewall) { f.finishSYNProxy() })},
 	{Ability{Name: "maps that packets fill", Means: "no full-cone NAT; see the profiles below"},
-		rules(func(f *firewall) { f.hides, f.holesForPeers = true, true; f.finishHoles() })},
+		withRules(func(f *firewall) { f.hides, f.holesForPeers = true, true; f.finishHoles() })},
 }
 
-// plain is a test that finds nothing worth telling.
+// plain is a probe that finds nothing worth telling.
 func plain(do func() error) func(string) (string, error) {
 	return func(string) (string, error) { return "", do() }
 }
@@ -368,8 +368,8 @@ func tryIPv6(string) (string, error) {
 	return "", ns.edit(func(h *netlink.Handle) error { return addAddr(h, "lo", nthLAN6(0)) })
 }
 
-// rules tests that a router can have them.
-func rules(add func(*firewall)) func(string) (string, error) {
+// rules probes that a router can have them.
+func withRules(add func(*firewall)) func(string) (string, error) {
 	return plain(func() error {
 		ns, err := newNetNS(false)
 		if err != nil {
@@ -388,7 +388,7 @@ func rules(add func(*firewall)) func(string) (string, error) {
 // anyAddr stands for a router's public address.
 var anyAddr = nthAccess(0, false).Addr
 
-// withRouter tests do on a router as homes have it.
+// withRouter probes do on a router as homes have it.
 func withRouter(do func(netNS) error) func(string) (string, error) {
 	return plain(func() error {
 		ns, err := newNetNS(false)

@@ -28,8 +28,8 @@ func healthy() doctor {
 		clone: func(uintptr) error { return nil },
 		inside: func(context.Context) (insideReport, error) {
 			r := insideReport{Profiles: 2}
-			for _, t := range tests {
-				r.Abilities = append(r.Abilities, Ability{Name: t.Name, State: OK, Needed: t.Needed})
+			for _, p := range probes {
+				r.Abilities = append(r.Abilities, Ability{Name: p.Name, State: OK, Needed: p.Needed})
 			}
 			return r, nil
 		},
@@ -135,9 +135,9 @@ func TestWhatIsNotNeededMayBeMissing(t *testing.T) {
 
 func TestEveryMissingAbilitySaysWhatItMeans(t *testing.T) {
 	names := map[string]bool{}
-	for _, test := range tests {
-		test.do = func(string) (string, error) { return "", errors.New("no such thing") }
-		a := test.try("")
+	for _, probe := range probes {
+		probe.do = func(string) (string, error) { return "", errors.New("no such thing") }
+		a := probe.try("")
 		if a.State != Missing || a.Means == "" || a.Detail != "no such thing" || names[a.Name] {
 			t.Errorf("%+v", a)
 		}
