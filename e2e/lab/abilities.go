@@ -368,7 +368,7 @@ func tryIPv6(string) (string, error) {
 	return "", ns.edit(func(h *netlink.Handle) error { return addAddr(h, "lo", nthLAN6(0)) })
 }
 
-// rules probes that a router can have them.
+// withRules probes that a router can have them.
 func withRules(add func(*firewall)) func(string) (string, error) {
 	return plain(func() error {
 		ns, err := newNetNS(false)
