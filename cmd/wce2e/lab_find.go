@@ -129,6 +129,15 @@ func completeLabs(*cobra.Command, []string, string) ([]cobra.Completion, cobra.S
 	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeProfiles offers the catalogue.
+func completeProfiles(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var all []cobra.Completion
+	for _, p := range lab.Profiles() {
+		all = append(all, cobra.CompletionWithDesc(p.Name, p.Sentence))
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
 // standingOrNone is for completion, which has no place for errors.
 func standingOrNone() []lab.Standing {
 	labs, _ := lab.StandingLabs()

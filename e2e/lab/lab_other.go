@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"runtime"
 
@@ -32,6 +33,18 @@ func Check(*inventory.Lab) error { return errNotLinux }
 
 // Profiles is empty on this system.
 func Profiles() []Profile { return nil }
+
+// ProfileNamed says that there is no lab on this system.
+func ProfileNamed(string) (Profile, error) { return Profile{}, errNotLinux }
+
+// Rules is empty on this system.
+func (Profile) Rules() []Rule { return nil }
+
+// SelfTest says that there is no lab on this system.
+func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
+
+// Mutants says that there is no lab on this system.
+func Mutants(...string) ([]string, error) { return nil, errNotLinux }
 
 // Up says that there is no lab on this system.
 func Up(context.Context, Config) (*Lab, error) { return nil, errNotLinux }
