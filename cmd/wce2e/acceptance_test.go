@@ -259,8 +259,9 @@ func TestWithoutAFirewallNoneWasTraversed(t *testing.T) {
 	t.Parallel()
 	got := acceptance(t, short(t, "campus: {profile: institutional}", "campus: {profile: open}"), "--pcap")
 	recording, err := os.ReadFile(got.bundle.Dir + ".pcapng")
-	if err != nil || !bytes.Contains(recording, []byte("host tensor02 at ")) || !bytes.Contains(recording, []byte("\x13/multistream/1.0.0\n")) {
-		t.Errorf("%v: of %d bytes recorded beside the bundle, none are how the donor dials", err, len(recording))
+	const atLeast = 10_000 // bytes: a donor that joins and runs jobs says more than that
+	if err != nil || !bytes.Contains(recording, []byte("host tensor02 at ")) || len(recording) < atLeast {
+		t.Errorf("%v: %d bytes recorded beside the bundle are not the donor's traffic", err, len(recording))
 	}
 	got.wants(t, exitInconclusive, map[evidence.Claim]evidence.Verdict{evidence.Firewall: evidence.Inconclusive, evidence.JobClaim: evidence.Pass})
 	if !strings.Contains(got.observed(evidence.Firewall), "No firewall was traversed") {
