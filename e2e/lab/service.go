@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
 )
 
 // A service is what a network runs for its hosts, or against them, beyond the
@@ -46,6 +47,7 @@ type router struct {
 	world *zone   // the internet's names
 	local *zone   // names of this network
 	names answers // what its resolver says; services put theirs before it
+	ports *portMap
 	fail  func(error)
 }
 
@@ -60,7 +62,8 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	}
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
-		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail}
+		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local,
+			ports: &portMap{ns: n.sites[i]}, fail: fail}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
 			return fmt.Errorf("network %s: %w", s.Name, err)
@@ -167,6 +170,23 @@ func (ns netNS) dial(ctx context.Context, network, addr string) (c net.Conn, err
 	return c, err
 }
 
+// outside is the router's own address on the internet at this time.
+func (r *router) outside() (addr netip.Addr, err error) {
+	err = r.ns.edit(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(wan)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", wan, err)
+		}
+		addrs, err := h.AddrList(l, netlink.FAMILY_V4)
+		if err != nil || len(addrs) == 0 {
+			return errors.Join(err, fmt.Errorf("%s has no IPv4 address", wan))
+		}
+		addr, _ = netip.AddrFromSlice(addrs[0].IP.To4())
+		return nil
+	})
+	return addr, err
+}
+
 // listen opens a TCP listener inside ns.
 func (ns netNS) listen(at netip.AddrPort) (l net.Listener, err error) {
 	var c net.ListenConfig
@@ -176,6 +196,15 @@ func (ns netNS) listen(at netip.AddrPort) (l net.Listener, err error) {
 		return err
 	})
 	return l, err
+}
+
+// listenUDP opens a UDP socket inside ns.
+func (ns netNS) listenUDP(at netip.AddrPort) (c *net.UDPConn, err error) {
+	err = ns.do(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		return err
+	})
+	return c, err
 }
 
 // splice joins two connections until both directions have ended, and closes
