@@ -26,6 +26,7 @@ var natPMP = service{
 		go func() { r.fail(fmt.Errorf("serve NAT-PMP on %s: %w", c.LocalAddr(), s.serve(c))) }()
 		return nil
 	},
+	proof: provesNATPMP,
 }
 
 const natPMPPort = 5351
@@ -146,3 +147,51 @@ func (s *natPMPServer) lend(proto transport, suggested uint16, inside netip.Addr
 	}
 	return 0, err
 }
+
+// provesNATPMP asks as a host does: for the address, then for a port of either
+// protocol, whose lifetime it lets pass.
+func provesNATPMP(t *trial) error {
+	c, err := t.packets(t.host, 0, t.router.at(natPMPPort))
+	if err != nil {
+		return err
+	}
+	ask := func(op byte, request ...byte) ([]byte, error) {
+		if err := c.write(string(append([]byte{0, op}, request...))); err != nil {
+			return nil, err
+		}
+		text, _, err := c.read(answerWait)
+		if err == nil && (len(text) < 12 || text[1] != pmpAnswer+op || text[2] != 0 || text[3] != pmpSuccess) {
+			err = fmt.Errorf("operation %d is answered with %x", op, text)
+		}
+		return []byte(text), err
+	}
+	a, err := ask(pmpAddress)
+	if err != nil {
+		return err
+	}
+	if addr := netip.AddrFrom4([4]byte(a[8:])); addr != t.egress {
+		return fmt.Errorf("it says that its address is %s, which is %s", addr, t.egress)
+	}
+	const inside = 4002
+	life := uint32(provingTimer.Seconds())
+	request := binary.BigEndian.AppendUint16([]byte{0, 0}, inside)
+	request = binary.BigEndian.AppendUint32(append(request, 0, 0), life)
+	lent := map[transport]uint16{}
+	for proto, op := range map[transport]byte{tcp: pmpMapTCP, udp: pmpMapUDP} {
+		if a, err = ask(op, request...); err != nil {
+			return err
+		}
+		lent[proto] = binary.BigEndian.Uint16(a[10:])
+		if err := t.leadsIn(proto, lent[proto], inside); err != nil {
+			return err
+		}
+	}
+	if err := t.pause(provingTimer + expirySlack); err != nil {
+		return err
+	}
+	t.saw("ports %v lead in for %d s", lent, life)
+	return errors.Join(t.leadsNowhere(tcp, lent[tcp], inside), t.leadsNowhere(udp, lent[udp], inside))
+}
+
+// expirySlack is for mappings to be gone after their end.
+const expirySlack = 500 * time.Millisecond

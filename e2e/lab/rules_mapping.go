@@ -33,7 +33,82 @@ var mappedPorts = rule{name: "mapped-ports", does: "ports that hosts have asked 
 			})
 	}
 	f.add(f.forward, in(wan), translatedIn(), accept())
-}}
+}, proof: provesMappedPorts}
+
+// provesMappedPorts maps a port of either protocol, and takes it away again.
+func provesMappedPorts(t *trial) error {
+	const outside, inside = 7001, 4001
+	ports := &portMap{ns: t.router.ns}
+	for _, proto := range []transport{tcp, udp} {
+		if err := ports.add(proto, mapping{outside: outside, inside: t.host.at(inside)}); err != nil {
+			return err
+		}
+		if err := t.leadsIn(proto, outside, inside); err != nil {
+			return err
+		}
+		if n, err := ports.remove(proto, func(m mapping) bool { return m.outside == outside }); err != nil || n != 1 {
+			return fmt.Errorf("%d mappings of %s are removed: %w", n, proto, err)
+		}
+		if err := t.leadsNowhere(proto, outside, inside); err != nil {
+			return fmt.Errorf("after its end: %w", err)
+		}
+		t.saw("%s port %d leads to %s, until it is taken away", proto, outside, t.host.at(inside))
+	}
+	return nil
+}
+
+// leadsIn is nil when what the server sends to a port of the router arrives at
+// one of the host, and the answer at the server.
+func (t *trial) leadsIn(proto transport, outside, inside uint16) error {
+	err := t.sendIn(proto, outside, inside, answerWait)
+	if err != nil {
+		err = fmt.Errorf("%s port %d does not lead to the host: %w", proto, outside, err)
+	}
+	return err
+}
+
+// leadsNowhere is nil when it vanishes.
+func (t *trial) leadsNowhere(proto transport, outside, inside uint16) error {
+	if err := t.sendIn(proto, outside, inside, silence); !timedOut(err) {
+		return fmt.Errorf("%s port %d leads somewhere: %w", proto, outside, orConnects(err))
+	}
+	return nil
+}
+
+func (t *trial) sendIn(proto transport, outside, inside uint16, wait time.Duration) error {
+	to := netip.AddrPortFrom(t.egress, outside)
+	if proto == tcp {
+		l, err := t.listen(t.host, inside)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		far, err := t.dial(t.server, 0, to, wait)
+		if err != nil {
+			return err
+		}
+		near, err := t.accept(l, wait)
+		if err != nil {
+			return err
+		}
+		return flow{near, far}.alive()
+	}
+	near, err := t.packets(t.host, inside, netip.AddrPort{})
+	if err != nil {
+		return err
+	}
+	defer near.packet.Close()
+	far, err := t.packets(t.server, 0, to)
+	if err != nil {
+		return err
+	}
+	_, from, err := far.pass(near, "a question", wait)
+	if err != nil {
+		return err
+	}
+	near.peer = from
+	return near.says(far, "an answer")
+}
 
 func mappedSet(table *nftables.Table, proto transport) *nftables.Set {
 	return &nftables.Set{Table: table, Name: "mapped-" + proto.String(), IsMap: true, HasTimeout: true,

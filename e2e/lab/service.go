@@ -47,8 +47,15 @@ type router struct {
 	world *zone   // the internet's names
 	local *zone   // names of this network
 	names answers // what its resolver says; services put theirs before it
-	ports *portMap
+	ports *portMap // that it has lent to hosts
 	fail  func(error)
+
+	proving bool // timers are cut to provingTimer
+}
+
+// timer is firewall.timer for services.
+func (r *router) timer(d time.Duration) time.Duration {
+	return (&firewall{proving: r.proving}).timer(d)
 }
 
 // localZone is where a network's own names are. It exists in no public DNS.
@@ -63,7 +70,7 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
 		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local,
-			ports: &portMap{ns: n.sites[i]}, fail: fail}
+			ports: &portMap{ns: n.sites[i]}, fail: fail, proving: n.plan.Proving}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
 			return fmt.Errorf("network %s: %w", s.Name, err)

@@ -3,20 +3,25 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/huin/goupnp"
 	"github.com/huin/goupnp/httpu"
+	"github.com/huin/goupnp/soap"
 )
 
 // gatewayDevice is UPnP's Internet Gateway Device, version 1, as home routers
@@ -40,6 +45,7 @@ var gatewayDevice = service{
 		pages.HandleFunc("POST "+controlPath, r.control)
 		return errors.Join(r.serveHTTP(devicePort, pages), r.answerSearches())
 	},
+	proof: provesGatewayDevice,
 }
 
 const (
@@ -339,4 +345,102 @@ func (as args) port() (transport, uint16, error) {
 		return udp, uint16(outside), nil
 	}
 	return 0, 0, errInvalidArgs
+}
+
+// provesGatewayDevice looks for the device and asks it for a port of either
+// protocol: one is taken away, the other's lease passes.
+func provesGatewayDevice(t *trial) error {
+	control, err := t.findDevice()
+	if err != nil {
+		return err
+	}
+	ask := func(action string, in, out any) error {
+		client := soap.SOAPClient{EndpointURL: *control, HTTPClient: *t.client()}
+		if err := client.PerformActionCtx(t.ctx, connService, action, in, out); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
+		}
+		return nil
+	}
+	var outside struct{ NewExternalIPAddress string }
+	if err := ask("GetExternalIPAddress", nil, &outside); err != nil {
+		return err
+	}
+	if outside.NewExternalIPAddress != t.egress.String() {
+		return fmt.Errorf("it says that its address is %s, which is %s", outside.NewExternalIPAddress, t.egress)
+	}
+	type which struct{ NewRemoteHost, NewExternalPort, NewProtocol string }
+	type request struct {
+		NewRemoteHost, NewExternalPort, NewProtocol, NewInternalPort, NewInternalClient, NewEnabled, NewPortMappingDescription, NewLeaseDuration string
+	}
+	const port, inside = 7003, 4003
+	lease := strconv.Itoa(int(provingTimer.Seconds()))
+	for _, proto := range []transport{tcp, udp} {
+		name := strings.ToUpper(proto.String())
+		if err := ask("AddPortMapping", &request{"", strconv.Itoa(port), name, strconv.Itoa(inside), t.host.addr.String(), "1", "a proof", lease}, nil); err != nil {
+			return err
+		}
+		if err := t.leadsIn(proto, port, inside); err != nil {
+			return err
+		}
+	}
+	stranger := request{"", "7004", "TCP", "22", t.router.addr.String(), "1", "another host's", lease}
+	if err := ask("AddPortMapping", &stranger, nil); err == nil {
+		return errors.New("a host may map ports to another one")
+	}
+	if err := ask("DeletePortMapping", &which{"", strconv.Itoa(port), "TCP"}, nil); err != nil {
+		return err
+	}
+	if err := t.leadsNowhere(tcp, port, inside); err != nil {
+		return err
+	}
+	if err := t.pause(provingTimer + expirySlack); err != nil {
+		return err
+	}
+	t.saw("port %d leads in by TCP until it is taken away, by UDP for %s s", port, lease)
+	return t.leadsNowhere(udp, port, inside)
+}
+
+// findDevice searches as hosts do, and reads the description for where to ask.
+func (t *trial) findDevice() (*url.URL, error) {
+	c, err := t.packets(t.host, 0, netip.AddrPortFrom(netip.AddrFrom4([4]byte(ssdpGroup.To4())), ssdpPort))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.write("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: " + connService + "\r\n\r\n"); err != nil {
+		return nil, err
+	}
+	text, _, err := c.read(answerWait)
+	if err != nil {
+		return nil, fmt.Errorf("the search is not answered: %w", err)
+	}
+	found, err := http.ReadResponse(bufio.NewReader(strings.NewReader(text)), nil)
+	if err != nil {
+		return nil, err
+	}
+	at, err := found.Location()
+	if err != nil {
+		return nil, err
+	}
+	page, err := t.client().Get(at.String())
+	if err != nil {
+		return nil, err
+	}
+	defer page.Body.Close()
+	var device goupnp.RootDevice
+	if err := xml.NewDecoder(page.Body).Decode(&device); err != nil {
+		return nil, fmt.Errorf("read the description of the device: %w", err)
+	}
+	device.SetURLBase(at)
+	services := device.Device.FindService(connService)
+	if len(services) != 1 {
+		return nil, fmt.Errorf("the device has %d services %s", len(services), connService)
+	}
+	return &services[0].ControlURL.URL, nil
+}
+
+// client makes HTTP requests from the host.
+func (t *trial) client() *http.Client {
+	return &http.Client{Timeout: answerWait, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return t.host.ns.dial(ctx, network, addr)
+	}}}
 }
