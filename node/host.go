@@ -131,6 +131,9 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	if cfg.traverse {
 		opts = append(opts, libp2p.EnableAutoNATv2(),
 			libp2p.EnableHolePunching(holepunch.WithTracer(punchTracer{cfg.rec}), holepunch.DirectDialTimeout(punchDialTimeout)))
+		if !cfg.relay {
+			opts = append(opts, libp2p.NATPortMap()) // a home router that lends ports makes a donor reachable from anywhere
+		}
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
