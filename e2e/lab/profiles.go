@@ -18,6 +18,7 @@ const open = "open"
 type build struct {
 	public bool   // no router: hosts have addresses on the core
 	ipv6   bool   // the network has IPv6 as well, without translation
+	nat64  bool   // the network has IPv6 only, whether or not the internet has it
 	rules  []rule // of the router, in order
 	// services run on the router.
 	services []service
@@ -27,7 +28,7 @@ type build struct {
 
 // with is both: what either of them stops is stopped.
 func (b build) with(other build) build {
-	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6,
+	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6, nat64: b.nat64 || other.nat64,
 		rules: slices.Concat(b.rules, other.rules), services: slices.Concat(b.services, other.services)}
 }
 

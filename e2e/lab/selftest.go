@@ -106,7 +106,7 @@ func (n *network) trials() ([]*trial, error) {
 		if m.Bystander {
 			continue
 		}
-		host := place{n.hosts[i], m.Addr.Addr()}
+		host := place{n.hosts[i], m.own()}
 		if t := of[m.Network]; t != nil {
 			t.hosts = append(t.hosts, host)
 			continue
@@ -129,7 +129,7 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 	t := &trial{profile: prof, host: host, hosts: []place{host}, router: host, egress: n.plan.egress(m), pki: n.pki,
 		server: place{n.core, provingServer(i, 1)}, second: place{n.core, provingServer(i, 2)}}
 	if m.Site >= 0 {
-		t.router = place{n.sites[m.Site], n.plan.Sites[m.Site].LAN.Addr()}
+		t.router = place{n.sites[m.Site], n.plan.Sites[m.Site].router()}
 	}
 	if n.plan.IPv6 {
 		t.server6 = place{n.core, inside6(0x30, i, 1)}

@@ -41,12 +41,14 @@ type equipment struct {
 
 // router is a network's router, as its services see it.
 type router struct {
+	index int   // of its site
+	self  netNS // lab init's own
 	ns    netNS
 	addr  netip.Addr // in its network
 	pki   authorities
-	world *zone   // the internet's names
-	local *zone   // names of this network
-	names answers // what its resolver says; services put theirs before it
+	world *zone    // the internet's names
+	local *zone    // names of this network
+	names answers  // what its resolver says; services put theirs before it
 	ports *portMap // that it has lent to hosts
 	fail  func(error)
 
@@ -69,7 +71,7 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	}
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
-		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local,
+		r := &router{index: i, self: n.self, ns: n.sites[i], addr: s.router(), pki: n.pki, world: world, local: local,
 			ports: &portMap{ns: n.sites[i]}, fail: fail, proving: n.plan.Proving}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
@@ -105,7 +107,7 @@ func (n *network) equipment(m machine) (equipment, error) {
 		return e, nil
 	}
 	// As if it had asked a public authority by ACME.
-	cert, err := n.pki.web.issue(m.Name+"."+n.plan.Zone, m.Addr.Addr().String())
+	cert, err := n.pki.web.issue(m.Name+"."+n.plan.Zone, m.own().String())
 	if err != nil {
 		return e, err
 	}
@@ -199,7 +201,7 @@ func (ns netNS) listen(at netip.AddrPort) (l net.Listener, err error) {
 	var c net.ListenConfig
 	c.SetMultipathTCP(false) // where a flow was redirected from is known for plain TCP only
 	err = ns.do(func() (err error) {
-		l, err = c.Listen(context.Background(), "tcp4", at.String())
+		l, err = c.Listen(context.Background(), "tcp", at.String())
 		return err
 	})
 	return l, err
