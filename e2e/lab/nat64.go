@@ -38,7 +38,7 @@ const nat64Link = "nat64" // the router's end of the link to the box
 // iifname "nat64" accept
 var passNAT64 = rule{name: "pass-nat64", does: "what NAT64 has translated goes out",
 	apply: func(f *firewall) { f.add(f.forward, in(nat64Link), accept()) },
-	proof: func(t *trial) error { return t.nat64Carries(port{"tcp", 4001}) }}
+	proof: func(t *trial) error { return t.nat64Carries(tcp(4001)) }}
 
 var nat64 = service{name: "nat64", does: "hosts have IPv6 only, and reach IPv4 below 64:ff9b::/96", start: startNAT64, proof: provesNAT64}
 

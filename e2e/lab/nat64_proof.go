@@ -21,7 +21,7 @@ func provesNAT64(t *trial) error {
 	if _, err := t.dial(place{t.host.ns, netip.IPv4Unspecified()}, 0, t.server.at(4001), silence); !errors.Is(err, unix.ENETUNREACH) {
 		return fmt.Errorf("the host has IPv4: %w", orConnects(err))
 	}
-	if err := t.nat64Carries(port{"tcp", 4001}, port{"udp", 4001}); err != nil {
+	if err := t.nat64Carries(tcp(4001), udp(4001)); err != nil {
 		return err
 	}
 	if err := t.nat64Pours(); err != nil {
@@ -56,7 +56,7 @@ func (t *trial) nat64Carries(ports ...port) error {
 			return fmt.Errorf("%s through NAT64: %w", p, err)
 		}
 	}
-	t.saw("%s through NAT64 arrive", ports)
+	t.saw("%s through NAT64 arrives", joined(ports))
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (t *trial) openThroughNAT64(p port) (f flow, from netip.Addr, err error) {
 const nat64Bytes = 1 << 20
 
 func (t *trial) nat64Pours() error {
-	f, _, err := t.openThroughNAT64(port{"tcp", 4002})
+	f, _, err := t.openThroughNAT64(tcp(4002))
 	if err != nil {
 		return err
 	}

@@ -99,9 +99,9 @@ func (s *natPMPServer) address() (rest []byte, result uint16) {
 // mapPort makes, renews or, with a lifetime of 0, ends a mapping. The outside
 // port is the suggested one unless that is another host's.
 func (s *natPMPServer) mapPort(request []byte, host netip.Addr) (rest []byte, result uint16) {
-	proto := udp
+	proto := viaUDP
 	if request[1] == pmpMapTCP {
-		proto = tcp
+		proto = viaTCP
 	}
 	inside := netip.AddrPortFrom(host, binary.BigEndian.Uint16(request[4:]))
 	outside := binary.BigEndian.Uint16(request[6:])
@@ -177,7 +177,7 @@ func provesNATPMP(t *trial) error {
 	request := binary.BigEndian.AppendUint16([]byte{0, 0}, inside)
 	request = binary.BigEndian.AppendUint32(append(request, 0, 0), life)
 	lent := map[transport]uint16{}
-	for proto, op := range map[transport]byte{tcp: pmpMapTCP, udp: pmpMapUDP} {
+	for proto, op := range map[transport]byte{viaTCP: pmpMapTCP, viaUDP: pmpMapUDP} {
 		if a, err = ask(op, request...); err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func provesNATPMP(t *trial) error {
 		return err
 	}
 	t.saw("ports %v lead in for %d s", lent, life)
-	return errors.Join(t.leadsNowhere(tcp, lent[tcp], inside), t.leadsNowhere(udp, lent[udp], inside))
+	return errors.Join(t.leadsNowhere(viaTCP, lent[viaTCP], inside), t.leadsNowhere(viaUDP, lent[viaUDP], inside))
 }
 
 // expirySlack is for mappings to be gone after their end.

@@ -22,7 +22,7 @@ import (
 //
 // The maps are empty until a service fills them on behalf of hosts: portMap.
 var mappedPorts = rule{name: "mapped-ports", does: "ports that hosts have asked for lead to them from outside", apply: func(f *firewall) {
-	for _, proto := range []transport{tcp, udp} {
+	for _, proto := range []transport{viaTCP, viaUDP} {
 		set := mappedSet(f.table, proto)
 		f.addSet(set)
 		f.add(f.prerouting(), in(wan), family(unix.NFPROTO_IPV4), protocol(byte(proto)),
@@ -39,7 +39,7 @@ var mappedPorts = rule{name: "mapped-ports", does: "ports that hosts have asked 
 func provesMappedPorts(t *trial) error {
 	const outside, inside = 7001, 4001
 	ports := &portMap{ns: t.router.ns}
-	for _, proto := range []transport{tcp, udp} {
+	for _, proto := range []transport{viaTCP, viaUDP} {
 		if err := ports.add(proto, mapping{outside: outside, inside: t.host.at(inside)}); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (t *trial) leadsNowhere(proto transport, outside, inside uint16) error {
 
 func (t *trial) sendIn(proto transport, outside, inside uint16, wait time.Duration) error {
 	to := netip.AddrPortFrom(t.egress, outside)
-	if proto == tcp {
+	if proto == viaTCP {
 		l, err := t.listen(t.host, inside)
 		if err != nil {
 			return err
@@ -119,12 +119,12 @@ func mappedSet(table *nftables.Table, proto transport) *nftables.Set {
 type transport byte
 
 const (
-	tcp transport = unix.IPPROTO_TCP
-	udp transport = unix.IPPROTO_UDP
+	viaTCP transport = unix.IPPROTO_TCP
+	viaUDP transport = unix.IPPROTO_UDP
 )
 
 func (t transport) String() string {
-	if t == tcp {
+	if t == viaTCP {
 		return "tcp"
 	}
 	return "udp"

@@ -309,7 +309,7 @@ func (r *router) genericMapping(in args) (args, error) {
 	if err != nil || n < 0 {
 		return nil, errInvalidArgs
 	}
-	for _, proto := range []transport{tcp, udp} {
+	for _, proto := range []transport{viaTCP, viaUDP} {
 		all, err := r.ports.list(proto)
 		if err != nil {
 			return nil, err
@@ -340,9 +340,9 @@ func (as args) port() (transport, uint16, error) {
 	case err != nil:
 		return 0, 0, errInvalidArgs
 	case proto == "TCP":
-		return tcp, uint16(outside), nil
+		return viaTCP, uint16(outside), nil
 	case proto == "UDP":
-		return udp, uint16(outside), nil
+		return viaUDP, uint16(outside), nil
 	}
 	return 0, 0, errInvalidArgs
 }
@@ -374,7 +374,7 @@ func provesGatewayDevice(t *trial) error {
 	}
 	const port, inside = 7003, 4003
 	lease := strconv.Itoa(int(provingTimer.Seconds()))
-	for _, proto := range []transport{tcp, udp} {
+	for _, proto := range []transport{viaTCP, viaUDP} {
 		name := strings.ToUpper(proto.String())
 		if err := ask("AddPortMapping", &request{"", strconv.Itoa(port), name, strconv.Itoa(inside), t.host.addr.String(), "1", "a proof", lease}, nil); err != nil {
 			return err
@@ -390,14 +390,14 @@ func provesGatewayDevice(t *trial) error {
 	if err := ask("DeletePortMapping", &which{"", strconv.Itoa(port), "TCP"}, nil); err != nil {
 		return err
 	}
-	if err := t.leadsNowhere(tcp, port, inside); err != nil {
+	if err := t.leadsNowhere(viaTCP, port, inside); err != nil {
 		return err
 	}
 	if err := t.pause(provingTimer + expirySlack); err != nil {
 		return err
 	}
 	t.saw("port %d leads in by TCP until it is taken away, by UDP for %s s", port, lease)
-	return t.leadsNowhere(udp, port, inside)
+	return t.leadsNowhere(viaUDP, port, inside)
 }
 
 // findDevice searches as hosts do, and reads the description for where to ask.
