@@ -91,6 +91,9 @@ func (r *router) start(profile string) error {
 			return err
 		}
 	}
+	if r.names == nil { // a service is the whole resolver
+		return nil
+	}
 	return r.names.serve(r.ns, r.addr, r.fail)
 }
 
