@@ -118,18 +118,18 @@ var workshop = sync.OnceValues(func() (string, error) {
 })
 
 // configure writes a file for a daemon, into a folder that it may write to.
-func (r *router) configure(name, format string, args ...any) (dir, file string, err error) {
+func (r *router) configure(name, format string, args ...any) (file string, err error) {
 	base, err := workshop()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	dir = filepath.Join(base, fmt.Sprintf("%s%d", name, r.index))
+	dir := filepath.Join(base, fmt.Sprintf("%s%d", name, r.index))
 	if err := errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o777)); err != nil {
-		return "", "", err
+		return "", err
 	}
 	file = filepath.Join(dir, name+".conf")
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "DIR", dir)
-	return dir, file, os.WriteFile(file, []byte(text), 0o644)
+	return file, os.WriteFile(file, []byte(text), 0o644)
 }
 
 // command runs in the router's namespace.
@@ -192,7 +192,7 @@ func (r *router) listens(port uint16) (yes bool) {
 func startSquid(r *router) error {
 	r.local.addName(proxyName, r.addr)
 	at := netip.AddrPortFrom(r.addr, httpPort)
-	_, file, err := r.configure("squid", `
+	file, err := r.configure("squid", `
 http_port %s
 dns_nameservers %s
 pid_filename DIR/squid.pid
@@ -213,7 +213,7 @@ http_access allow all
 func startTinyproxy(r *router) error {
 	r.local.addName(proxyName, r.addr)
 	at := netip.AddrPortFrom(r.addr, httpPort)
-	_, file, err := r.configure("tinyproxy", "Listen %s\nPort %d\nTimeout 30\nMaxClients 50\n", at.Addr(), at.Port())
+	file, err := r.configure("tinyproxy", "Listen %s\nPort %d\nTimeout 30\nMaxClients 50\n", at.Addr(), at.Port())
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func startTinyproxy(r *router) error {
 // startUnbound makes unbound the network's whole resolver.
 func startUnbound(r *router) error {
 	r.names = nil
-	_, file, err := r.configure("unbound", `
+	file, err := r.configure("unbound", `
 server:
   interface: %s
   access-control: ::/0 allow
@@ -249,7 +249,7 @@ remote-control:
 
 // startTayga translates on a TUN device of the name that our box's link has.
 func startTayga(r *router) error {
-	_, file, err := r.configure("tayga", `
+	file, err := r.configure("tayga", `
 tun-device %s
 ipv4-addr %s
 ipv6-addr fd64::1
@@ -295,7 +295,7 @@ func startMiniupnpd(r *router) error {
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("make miniupnpd's table: %w", err)
 	}
-	_, file, err := r.configure("miniupnpd", `
+	file, err := r.configure("miniupnpd", `
 ext_ifname=%s
 listening_ip=%s
 http_port=%d
