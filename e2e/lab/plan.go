@@ -54,8 +54,16 @@ type site struct {
 	Name    string
 	Profile string
 	Access  access
-	LAN     netip.Prefix // the router's own address in it
+	LAN     netip.Prefix // the router's own address in it; invalid without IPv4
 	LAN6    netip.Prefix // the same for IPv6; invalid without
+}
+
+// router is the router's own address in its network.
+func (s site) router() netip.Addr {
+	if s.LAN.IsValid() {
+		return s.LAN.Addr()
+	}
+	return s.LAN6.Addr()
 }
 
 // machine is a host. One without a site has an access link of its own.
@@ -65,7 +73,7 @@ type machine struct {
 	Profile   string
 	Site      int // index into plan.Sites; -1: none
 	Access    access
-	Addr      netip.Prefix // of eth0
+	Addr      netip.Prefix // of eth0; invalid without IPv4
 	Gateway   netip.Addr
 	Addr6     netip.Prefix // of eth0; invalid without IPv6
 	Gateway6  netip.Addr
@@ -154,7 +162,7 @@ func newPlan(l *inventory.Lab) plan {
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.ipv6))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.build))
 		}
 		p.IPv6 = p.IPv6 || prof.ipv6
 	}
@@ -179,9 +187,12 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, ipv6 bool) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, ipv6), LAN: nthLAN(i)}
-	if ipv6 {
+func newSite(n inventory.LabNetwork, i int, b build) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, b.ipv6)}
+	if !b.nat64 {
+		s.LAN = nthLAN(i)
+	}
+	if b.ipv6 || b.nat64 {
 		s.LAN6 = nthLAN6(i)
 	}
 	return s
@@ -232,10 +243,12 @@ func (m *machine) attach(a access) {
 }
 
 func (m *machine) behind(s site, nth int) {
-	lan := s.LAN.Addr().As4()
-	lan[3] += byte(nth)
-	m.Addr = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits())
-	m.Gateway, m.Resolver = s.LAN.Addr(), s.LAN.Addr()
+	m.Resolver = s.router()
+	if s.LAN.IsValid() {
+		lan := s.LAN.Addr().As4()
+		lan[3] += byte(nth)
+		m.Addr, m.Gateway = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits()), s.LAN.Addr()
+	}
 	if s.LAN6.IsValid() {
 		lan6 := s.LAN6.Addr().As16()
 		lan6[15] += byte(nth)
@@ -243,18 +256,26 @@ func (m *machine) behind(s site, nth int) {
 	}
 }
 
+// own is the address by which m knows itself: that of IPv4, if it has one.
+func (m machine) own() netip.Addr {
+	if m.Addr.IsValid() {
+		return m.Addr.Addr()
+	}
+	return m.Addr6.Addr()
+}
+
 // hosts tells the caller what was built.
 func (p plan) hosts() []Host {
 	out := make([]Host, len(p.Machines))
 	for i, m := range p.Machines {
-		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
+		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.own(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
 	}
 	return out
 }
 
 func (p plan) egress(m machine) netip.Addr {
 	if m.Site < 0 {
-		return m.Addr.Addr()
+		return m.own()
 	}
 	return p.Sites[m.Site].Access.Addr
 }
