@@ -52,7 +52,8 @@ type access struct {
 type site struct {
 	Name    string
 	Profile string
-	Access  access
+	Access  access       // with addresses of the internet
+	Carrier access       // between the network's router and its provider's, which then has Access; invalid without one
 	LAN     netip.Prefix // the router's own address in it
 	LAN6    netip.Prefix // the same for IPv6; invalid without
 }
@@ -147,7 +148,7 @@ func newPlan(l *inventory.Lab) plan {
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.ipv6))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof))
 		}
 		p.IPv6 = p.IPv6 || prof.ipv6
 	}
@@ -172,10 +173,13 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, ipv6 bool) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, ipv6), LAN: nthLAN(i)}
-	if ipv6 {
+func newSite(n inventory.LabNetwork, i int, prof Profile) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, prof.ipv6), LAN: nthLAN(i)}
+	if prof.ipv6 {
 		s.LAN6 = nthLAN6(i)
+	}
+	if prof.draft().carrier {
+		s.Carrier = nthCarrier(i, prof.ipv6)
 	}
 	return s
 }
@@ -243,7 +247,11 @@ func (p plan) egress(m machine) netip.Addr {
 	if m.Site < 0 {
 		return m.Addr.Addr()
 	}
-	return p.Sites[m.Site].Access.Addr
+	s := p.Sites[m.Site]
+	if prof, _ := profileNamed(s.Profile); prof.draft().addressEach {
+		return sameHost(s.Access.block(), m.Addr.Addr())
+	}
+	return s.Access.Addr
 }
 
 // reachable lists the machines that the suite logs in to.

@@ -4,12 +4,9 @@ package lab
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/nftables"
 )
 
 const open = "open"
@@ -32,7 +29,9 @@ func (b build) with(other build) build {
 }
 
 // catalogue is in the order in which a reader learns them.
-var catalogue = []Profile{
+var catalogue = slices.Concat(plainProfiles, ruleProfiles)
+
+var plainProfiles = []Profile{
 	{open, "a VPS: public addresses, nothing in between", Truth{}, build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped", Truth{},
 		build{rules: []rule{masquerade}}},
@@ -177,10 +176,8 @@ func (p Profile) contradiction() error {
 	if p.public && len(p.rules) > 0 {
 		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
 	}
-	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	p.apply(f)
-	if f.err != nil {
-		return fmt.Errorf("%q: %w", p.Name, f.err)
+	if err := p.draft().err; err != nil {
+		return fmt.Errorf("%q: %w", p.Name, err)
 	}
 	return nil
 }

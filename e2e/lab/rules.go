@@ -151,11 +151,10 @@ var synProxy = rule{name: "syn-proxy", does: "the router answers every SYN itsel
 // sent, and Linux 6.18 takes no such packet (measured: a server that speaks first
 // waited until the client spoke).
 func (f *firewall) finishSYNProxy() {
-	const flags, syn, ack = 13, 0x02, 0x10
 	tcp := protocol(unix.IPPROTO_TCP)
 	raw := f.conn.AddChain(&nftables.Chain{Name: "raw", Table: f.table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
-	f.add(raw, in(lan), tcp, bitsAt(expr.PayloadBaseTransportHeader, flags, syn|ack, syn), []expr.Any{&expr.Notrack{}})
+	f.add(raw, in(lan), tcp, bitsAt(expr.PayloadBaseTransportHeader, tcpFlags, flagSYN|flagACK, flagSYN), []expr.Any{&expr.Notrack{}})
 	f.outgoing(tcp, state(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED),
 		[]expr.Any{&expr.SynProxy{Mss: 1460}})
 	f.passing(state(expr.CtStateBitINVALID), drop())
