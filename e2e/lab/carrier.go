@@ -25,21 +25,18 @@ import (
 var behindCarrier = rule{name: "carrier-nat", does: "the router's own address is one of its provider's, whose router translates once more",
 	apply: func(f *firewall) { f.carrier = true },
 	proof: func(t *trial) error {
-		// The provider's router refuses TCP; without one nobody on the internet has
-		// this address.
-		at := netip.AddrPortFrom(carrierAddr, 4001)
-		if _, err := t.dial(t.host, 0, at, answerWait); !isRefused(err) {
-			return fmt.Errorf("there is no router at %s behind the network's own: %w", carrierAddr, orConnects(err))
-		}
-		f, err := t.datagrams(4001)
+		p, err := t.way("tcp")
 		if err != nil {
 			return err
 		}
-		if f.far.peer.Addr() != t.egress {
-			return fmt.Errorf("the host is seen at %s, want %s", f.far.peer.Addr(), t.egress)
+		// The provider's router refuses; without one nobody on the internet has this
+		// address.
+		at := netip.AddrPortFrom(carrierAddr, p.number)
+		if _, err := t.dial(t.host, 0, at, answerWait); !isRefused(err) {
+			return fmt.Errorf("there is no router at %s behind the network's own: %w", carrierAddr, orConnects(err))
 		}
-		t.saw("%s is the router's next hop, and the internet sees %s", carrierAddr, t.egress)
-		return nil
+		t.saw("%s, the next router, refuses", at)
+		return t.translates(func([]flow) error { return nil })
 	}}
 
 // carrierAddr is a provider's router, as its customer sees it: the same for every
@@ -132,14 +129,18 @@ func (n *network) buildCarrier(i int) error {
 	})
 }
 
-// installCarrier gives the provider's router of site i its rules, if there is one.
-func (n *network) installCarrier(i int) error {
+// installCarrier gives the provider's router of site i its rules, if there is
+// one. It denies what the network's own router denies.
+func (n *network) installCarrier(i int, denies bool) error {
 	s := n.plan.Sites[i]
 	if !s.hasCarrier() {
 		return nil
 	}
 	inside := netip.PrefixFrom(s.Carrier.Core, accessBits)
 	p := Profile{Name: "of its provider", build: build{rules: []rule{masquerade}}}
+	if denies {
+		p.rules = append(p.rules, denyInbound)
+	}
 	_, err := p.install(n.carriers[i], surroundings{outside: s.Access.Addr, block: s.Access.block(), inside: inside}, n.plan.Proving)
 	return err
 }

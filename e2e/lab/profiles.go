@@ -80,7 +80,7 @@ var plainProfiles = []Profile{
 	{"ipv6-broken", "an ISP whose IPv6 leads nowhere: hosts have addresses and a route, every packet vanishes behind the router", Truth{},
 		build{ipv6: true, rules: []rule{masquerade, dropIPv6}}},
 	{"blocked", "nothing gets out, and nobody is told", Truth{},
-		build{rules: []rule{masquerade, dropAll}}},
+		build{rules: []rule{dropAll}}},
 	{"proxy-only", "an office: nothing gets out but through the HTTP proxy that the environment names, and public names are unknown", Truth{},
 		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), httpAnnounced, internal}}},
 	{"proxy-auth", "an office whose HTTP proxy wants a user and a password (Basic), which are in a file on the host", Truth{},
@@ -134,10 +134,18 @@ func (p Profile) without(name string) (Profile, error) {
 	p.Name += without + name
 	p.lacks = name
 	p.rules, p.services = slices.Clone(p.rules), slices.Clone(p.services)
-	found := false
+	found := true
+	switch name {
+	case reachable.name: // it is behind NAT
+		p.public, p.rules = false, append(p.rules, masquerade)
+	case ownIPv6.name:
+		p.ipv6 = false
+	default:
+		found = false
+	}
 	for i, r := range p.rules {
 		if r.name == name {
-			p.rules[i].apply, found = nil, true
+			p.rules[i].apply, found = r.instead, true
 		}
 	}
 	for i, s := range p.services {
@@ -168,7 +176,11 @@ func compose(names string) (Profile, error) {
 		p := catalogue[i]
 		whole = Profile{whole.Name + " + " + p.Name, whole.Sentence + "; " + p.Sentence, Truth{}, whole.build.with(p.build)}
 	}
-	return whole, whole.contradiction()
+	if err := whole.contradiction(); err != nil {
+		return whole, err
+	}
+	whole.rules = slices.Concat(whole.base(), whole.rules)
+	return whole, nil
 }
 
 // contradiction is what keeps a composed profile from being one network.

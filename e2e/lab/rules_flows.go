@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -35,40 +36,19 @@ func idleReset(d time.Duration) rule {
 			f.add(f.input, in(wan), match)
 		},
 		proof: func(t *trial) error {
-			near, err1 := t.stream(443)
-			far, err2 := t.stream(4001)
-			young, err3 := t.stream(80)
-			if err := errors.Join(err1, err2, err3, near.alive(), far.alive()); err != nil {
-				return err
-			}
-			if err := errors.Join(t.pause(t.timer(d)/2), young.alive(), t.pause(t.timer(d)/2+timerSlack)); err != nil {
-				return err
-			}
-			t.saw("after %s of silence either end that speaks is reset", t.timer(d))
-			return errors.Join(near.near.wantsReset(), far.far.wantsReset())
+			return t.forgets("tcp", t.timer(d), func(f flow) error {
+				t.saw("either end that speaks is reset")
+				return errors.Join(f.near.wantsReset(), f.far.wantsReset())
+			})
 		}}
 }
 
-// timerSlack is how much later than it should a timer may fire: conntrack counts
-// in whole seconds.
-const timerSlack = 1500 * time.Millisecond
-
 // wantsReset is nil when an end is reset for what it says.
 func (e *end) wantsReset() error {
-	if err := e.write("still there?"); err != nil {
-		return err
-	}
-	if got, _, err := e.read(answerWait); !isReset(err) {
-		return fmt.Errorf("the %s speaks, and is not reset: it reads %.40q, %w", e.name, got, orNothing(err))
+	if got, err := e.reply("still there?", answerWait); !isReset(err) {
+		return fmt.Errorf("the %s speaks, and is not reset: it reads %.40q (%v)", e.name, got, err)
 	}
 	return nil
-}
-
-func orNothing(err error) error {
-	if err == nil {
-		return errors.New("no error")
-	}
-	return err
 }
 
 // Every flow is dropped at a certain age, however busy it is: those of firewalls
@@ -78,29 +58,57 @@ func orNothing(err error) error {
 func lifetime(d time.Duration) rule {
 	return rule{name: "lifetime", does: fmt.Sprintf("every TCP and UDP flow is dropped at an age of %s, however busy it is", d),
 		apply: func(f *firewall) { f.lifetime = shorter(f.lifetime, f.timer(d)) },
-		proof: func(t *trial) error {
-			d := t.timer(d)
-			born := time.Now()
-			tcp, err1 := t.open(port{"tcp", 4001})
-			udp, err2 := t.open(port{"udp", 4001})
-			last := time.Now()
-			if err := errors.Join(err1, err2); err != nil {
-				return err
+		proof: func(t *trial) error { return t.ages(t.timer(d)) }}
+}
+
+// ages is nil when flows that are never silent for long are dead at an age.
+func (t *trial) ages(d time.Duration) error {
+	var flows []flow
+	born := time.Now()
+	for _, p := range t.ways() {
+		f, err := t.open(p)
+		if err != nil {
+			return err
+		}
+		flows = append(flows, f)
+	}
+	last := time.Now()
+	each := func(want string, check func(flow) error) error {
+		for _, f := range flows {
+			if err := check(f); err != nil {
+				return fmt.Errorf("at an age of %s a flow %s: %w", time.Since(born), want, err)
 			}
-			for time.Since(born) < d/2 {
-				if err := errors.Join(tcp.alive(), udp.alive(), t.pause(d/8)); err != nil {
-					return fmt.Errorf("at an age of %s, and not %s: %w", time.Since(born), d, err)
-				}
-			}
-			if err := t.pause(time.Until(last.Add(d))); err != nil {
-				return err
-			}
-			if err := errors.Join(udp.near.lost(udp.far, "too old"), tcp.near.lost(tcp.far, "too old")); err != nil {
-				return fmt.Errorf("at an age of %s: %w", time.Since(born), err)
-			}
-			t.saw("a TCP and a UDP flow that were never silent for long are dead at %s, and new ones pass", d)
-			return t.passes(port{"tcp", 443}, port{"udp", 443})
-		}}
+		}
+		return nil
+	}
+	for time.Since(born) < d/2 {
+		if err := errors.Join(each("is to live", flow.alive), t.pause(d/8)); err != nil {
+			return err
+		}
+	}
+	if err := t.pause(time.Until(last.Add(d))); err != nil {
+		return err
+	}
+	if err := each("is to be dead", func(f flow) error { return f.near.lost(f.far, "too old") }); err != nil {
+		return err
+	}
+	t.saw("flows of %s that were never silent for long are dead at %s, and begin anew", joined(t.ways()), d)
+	if err := t.pause(time.Until(last.Add(d + t.timer(afterlife) + time.Second))); err != nil {
+		return err
+	}
+	if err := each("is to rest, or to live again if it is UDP", flow.rests); err != nil {
+		return err
+	}
+	t.close() // and have the server's ports free
+	return t.passes(t.ways()...)
+}
+
+// rests is nil when a flow that has been dead for long is as it should be.
+func (f flow) rests() error {
+	if f.near.packet != nil {
+		return f.alive()
+	}
+	return f.near.lost(f.far, "too old still")
 }
 
 // afterlife is how long a UDP flow stays dead.
@@ -151,30 +159,63 @@ func contained(s *nftables.Set, is bool) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, Invert: !is}}
 }
 
-// ct state new add @flows { ip saddr ct count over N } reject, with a reset for TCP
+// ct state new meta l4proto tcp add @flows { ip saddr ct count over N } reject with tcp reset
+// ct state new meta l4proto udp, the same with icmp admin-prohibited
 //
 // Conntrack decides what still is a flow: TCP until it is closed, UDP until it
 // has been silent for half a minute, or two once it was answered.
 func atMostFlows(n int) rule {
-	return rule{name: "at-most-flows", does: fmt.Sprintf("of one host's flows, TCP and UDP together, those beyond %d are refused", n),
+	return rule{name: "at-most-flows", does: fmt.Sprintf("of one host's TCP flows those beyond %d at a time are refused, and of its UDP flows as well", n),
 		apply: func(f *firewall) { f.flowLimit = lower(f.flowLimit, n) },
 		proof: func(t *trial) error {
-			if _, err := t.listen(t.server, 4001); err != nil {
-				return err
-			}
-			dial := func() (*end, error) { return t.dial(t.host, 0, t.server.at(4001), answerWait) }
-			for i := range n {
-				if _, err := dial(); err != nil {
-					return fmt.Errorf("flow %d of %d: %w", i+1, n, err)
+			for _, p := range t.ways() {
+				passed, err := t.countFlows(p, n+1)
+				switch {
+				case passed > n:
+					return fmt.Errorf("%s: %d flows pass at a time", p, passed)
+				case p.network == "tcp" && (passed < n || !isRefused(err)): // of UDP, other proofs' flows count
+					return fmt.Errorf("%s: %d flows pass, the next: %w", p, passed, err)
+				case p.network == "udp" && !errors.Is(err, unix.EHOSTUNREACH):
+					return fmt.Errorf("%s: flow %d is not refused by ICMP: %w", p, passed+1, err)
 				}
+				t.saw("%s: %d flows pass, the next is answered with %q", p, passed, err)
 			}
-			if _, err := dial(); !isRefused(err) {
-				return fmt.Errorf("flow %d is not refused: %w", n+1, orConnects(err))
-			}
-			t.saw("%d flows pass, and the next is refused", n)
 			return nil
-		},
-		first: true} // flows of other proofs would count
+		}}
+}
+
+// countFlows opens flows to a port of the server until one is refused, or there
+// are enough, and keeps them open.
+func (t *trial) countFlows(p port, enough int) (passed int, err error) {
+	if p.network == "tcp" {
+		if _, err := t.listen(t.server, p.number); err != nil {
+			return 0, err
+		}
+		for ; passed < enough; passed++ {
+			if _, err := t.dial(t.host, 0, t.server.at(p.number), answerWait); err != nil {
+				return passed, err
+			}
+		}
+		return passed, nil
+	}
+	far, err := t.packets(t.server, p.number, netip.AddrPort{})
+	if err != nil {
+		return 0, err
+	}
+	for ; passed < enough; passed++ {
+		near, err := t.dialUDP(t.host, t.server.at(p.number))
+		if err != nil {
+			return passed, err
+		}
+		if err := near.write("hello"); err != nil {
+			return passed, err
+		}
+		if _, _, err := far.read(silence); timedOut(err) {
+			_, _, err = near.read(answerWait) // what ICMP said
+			return passed, err
+		}
+	}
+	return passed, nil
 }
 
 // lower takes 0 for no limit.
@@ -192,12 +233,13 @@ func (f *firewall) finishFlowLimit() {
 		address nftables.SetDatatype
 		source  uint32
 	}{{unix.NFPROTO_IPV4, nftables.TypeIPAddr, ipSource}, {unix.NFPROTO_IPV6, nftables.TypeIP6Addr, ip6Source}} {
-		hosts := &nftables.Set{Table: f.table, Name: "flows-of-" + ip.address.Name, KeyType: ip.address, Dynamic: true}
-		f.addSet(hosts)
 		for _, answer := range []struct {
 			protocol byte
+			name     string
 			stop     []expr.Any
-		}{{unix.IPPROTO_TCP, reset()}, {unix.IPPROTO_UDP, adminProhibited()}} {
+		}{{unix.IPPROTO_TCP, "tcp", reset()}, {unix.IPPROTO_UDP, "udp", adminProhibited()}} {
+			hosts := &nftables.Set{Table: f.table, Name: answer.name + "-of-" + ip.address.Name, KeyType: ip.address, Dynamic: true}
+			f.addSet(hosts)
 			f.outgoing(family(ip.family), protocol(answer.protocol), state(expr.CtStateBitNEW),
 				load(expr.PayloadBaseNetworkHeader, ip.source, int(ip.address.Bytes), 1),
 				[]expr.Any{&expr.Dynset{Operation: unix.NFT_DYNSET_OP_ADD, SrcRegKey: 1, SetName: hosts.Name, SetID: hosts.ID,
@@ -215,7 +257,7 @@ const ip6Source = 8 // of an IPv6 header
 // which is what keeps TCP working over links where ICMP does not tell of it.
 func clampMSS(packet int) rule {
 	const ipv4, ipv6, tcp = 20, 40, 20 // bytes of headers
-	return rule{name: "clamp-mss", does: fmt.Sprintf("TCP handshakes announce segments for packets of %d bytes at most", packet),
+	return rule{name: clampsMSS, does: fmt.Sprintf("TCP handshakes announce segments for packets of %d bytes at most", packet),
 		apply: func(f *firewall) {
 			for number, header := range map[byte]int{unix.NFPROTO_IPV4: ipv4, unix.NFPROTO_IPV6: ipv6} {
 				f.passing(family(number), protocol(unix.IPPROTO_TCP), bitsAt(expr.PayloadBaseTransportHeader, tcpFlags, flagSYN, flagSYN), []expr.Any{
@@ -225,7 +267,11 @@ func clampMSS(packet int) rule {
 			}
 		},
 		proof: func(t *trial) error {
-			f, err := t.stream(443)
+			p, err := t.way("tcp")
+			if err != nil {
+				return err
+			}
+			f, err := t.stream(p.number)
 			if err != nil {
 				return err
 			}
@@ -241,6 +287,13 @@ func clampMSS(packet int) rule {
 			}
 			return nil
 		}}
+}
+
+const clampsMSS = "clamp-mss"
+
+// clamps tells whether a rule of the profile keeps TCP segments short.
+func (t *trial) clamps() bool {
+	return slices.ContainsFunc(t.profile.rules, func(r rule) bool { return r.name == clampsMSS && r.apply != nil })
 }
 
 // segment is the most that an end puts into one TCP segment, options included.
