@@ -169,17 +169,41 @@ func atMostFlows(n int) rule {
 		apply: func(f *firewall) { f.flowLimit = lower(f.flowLimit, n) },
 		proof: func(t *trial) error {
 			for _, p := range t.ways() {
-				passed, err := t.countFlows(p, n+1) // beside what other proofs have left
-				switch {
-				case passed == 0 || passed > n:
-					return fmt.Errorf("%s: %d flows pass at a time (%v)", p, passed, err)
-				case !isRefused(err) && !errors.Is(err, unix.EHOSTUNREACH): // what ICMP says
-					return fmt.Errorf("%s: flow %d is not refused: %w", p, passed+1, err)
+				if err := t.limitsFlows(p, n); err != nil {
+					return fmt.Errorf("%s: %w", p, err)
 				}
-				t.saw("%s: %d flows pass, the next is answered with %q", p, passed, err)
 			}
-			return nil
+			return t.reboot() // or else what was opened here counts for other proofs
 		}}
+}
+
+// limitsFlows is nil when n flows pass at a time, no more, and no fewer.
+func (t *trial) limitsFlows(p port, n int) error {
+	if err := t.reboot(); err != nil { // other proofs' flows count as well
+		return err
+	}
+	passed, err := t.countFlows(p, n+1)
+	switch {
+	case passed != n:
+		return fmt.Errorf("%d flows pass at a time, want %d (%v)", passed, n, err)
+	case !isRefused(err) && !errors.Is(err, unix.EHOSTUNREACH): // what ICMP says
+		return fmt.Errorf("flow %d is not refused: %w", passed+1, err)
+	}
+	t.saw("%s: %d flows pass, the next is refused", p, passed)
+	t.close()
+	if p.network == "udp" {
+		return nil // there is no end to see in a flow of UDP
+	}
+	for until := time.Now().Add(answerWait); ; {
+		_, err := t.countFlows(p, 1)
+		if err == nil || time.Now().After(until) {
+			return err
+		}
+		t.close()
+		if err := t.pause(50 * time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // countFlows opens flows to a port of the server until one is refused, or there
