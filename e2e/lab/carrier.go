@@ -107,7 +107,7 @@ func (n *network) routeBlock(s site, near netNS) error {
 
 // buildCarrier connects the router of site i to its provider's.
 func (n *network) buildCarrier(i int) error {
-	s, carrier := n.plan.Sites[i], n.carriers[i]
+	s, carrier := n.plan.Sites[i], n.edges[i]
 	link := s.Carrier
 	if err := errors.Join(carrier.do(forwarding), addVeth(n.sites[i], wan, nil, carrier, lan)); err != nil {
 		return err
@@ -141,6 +141,6 @@ func (n *network) installCarrier(i int, denies bool) error {
 	if denies {
 		p.rules = append(p.rules, denyInbound)
 	}
-	_, err := p.install(n.carriers[i], surroundings{outside: s.Access.Addr, block: s.Access.block(), inside: inside}, n.plan.Proving)
+	_, err := p.install(n.edges[i], surroundings{outside: s.Access.Addr, block: s.Access.block(), inside: inside}, n.plan.Proving)
 	return err
 }

@@ -21,8 +21,8 @@ type network struct {
 	hosts []netNS // as in plan.Machines
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
 
-	carriers []netNS // their providers' routers; the site's own router where there is none
-	pki      authorities
+	edges []netNS // the routers at their access links: their providers' where they have one
+	pki   authorities
 }
 
 const eth0 = "eth0"
@@ -48,9 +48,9 @@ func newNetwork(p plan) (*network, error) {
 	n.core = make(p.IPv6)
 	for _, s := range p.Sites {
 		n.sites = append(n.sites, make(s.LAN6.IsValid()))
-		n.carriers = append(n.carriers, n.sites[len(n.sites)-1])
+		n.edges = append(n.edges, n.sites[len(n.sites)-1])
 		if s.hasCarrier() {
-			n.carriers[len(n.carriers)-1] = make(s.LAN6.IsValid())
+			n.edges[len(n.edges)-1] = make(s.LAN6.IsValid())
 		}
 	}
 	for _, m := range p.Machines {
@@ -95,7 +95,7 @@ func (n *network) buildSite(i int) error {
 	if err := router.do(forwarding); err != nil {
 		return err
 	}
-	if err := n.accessLink(n.carriers[i], wan, s.Access); err != nil {
+	if err := n.accessLink(n.edges[i], wan, s.Access); err != nil {
 		return err
 	}
 	if s.hasCarrier() {
@@ -106,7 +106,7 @@ func (n *network) buildSite(i int) error {
 	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
 		return err
 	}
-	if err := errors.Join(n.routeIn(s), n.routeBlock(s, n.carriers[i])); err != nil {
+	if err := errors.Join(n.routeIn(s), n.routeBlock(s, n.edges[i])); err != nil {
 		return err
 	}
 	return n.install(i, s.Profile)

@@ -103,7 +103,7 @@ func (n *network) restart(i int, profile string) error {
 		return err
 	}
 	n.plan.Sites[i].Profile = profile
-	return errors.Join(n.sites[i].forgetFlows(), n.carriers[i].forgetFlows())
+	return errors.Join(n.sites[i].forgetFlows(), n.edges[i].forgetFlows())
 }
 
 // cutOff makes host i's link lose all frames, or carry them again.
@@ -188,7 +188,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	err = n.carriers[i].edit(func(h *netlink.Handle) error {
+	err = n.edges[i].edit(func(h *netlink.Handle) error {
 		return errors.Join(delAddr(h, wan, netip.PrefixFrom(old.Addr, accessBits)), // and with it the route
 			configure(h, wan, netip.PrefixFrom(moved.Addr, accessBits), moved.Core), introduce(h, wan, moved.Core, coreMAC))
 	})
@@ -196,7 +196,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	n.plan.Sites[i].Access = moved
-	return moved.Addr, errors.Join(n.routeBlock(n.plan.Sites[i], n.carriers[i]), n.restart(i, n.plan.Sites[i].Profile))
+	return moved.Addr, errors.Join(n.routeBlock(n.plan.Sites[i], n.edges[i]), n.restart(i, n.plan.Sites[i].Profile))
 }
 
 // next is the same link with its third byte counted up; IPv6 stays.

@@ -180,8 +180,8 @@ func idleTCP(d time.Duration) rule {
 		proof: func(t *trial) error { return t.forgets("tcp", t.timer(d), flow.dead) }}
 }
 
-// shorter takes 0 for endless.
-func shorter(a, b time.Duration) time.Duration {
+// shorter is the one of two limits that is felt first; 0 is none.
+func shorter[T int | time.Duration](a, b T) T {
 	if a == 0 {
 		return b
 	}

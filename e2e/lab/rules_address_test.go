@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
 	"github.com/worldcompute/wce2e/inventory"
 )
 
@@ -130,6 +133,39 @@ func TestRulesProveThemselvesBesideOthers(t *testing.T) {
 	for _, p := range found {
 		if p.Err != "" {
 			t.Errorf("%s: %s: %s", p.Profile, p.Name, p.Err)
+		}
+	}
+}
+
+func TestBlocksOfAddressesArePublicAndNobodyElses(t *testing.T) {
+	taken := map[netip.Addr]bool{resolver: true, webServer: true}
+	for i := range maxLinks {
+		a := nthAccess(i, false)
+		taken[a.Addr], taken[a.Core] = true, true
+	}
+	blocks := map[netip.Prefix]bool{}
+	for i := range maxLinks {
+		a := nthAccess(i, false)
+		b := a.block()
+		all := netip.PrefixFrom(b.Addr(), 16).Masked()
+		if !manet.IsPublicAddr(ma.StringCast("/ip4/" + b.Addr().Next().String())) {
+			t.Errorf("%s is not public", b)
+		}
+		for addr := range taken {
+			if all.Contains(addr) {
+				t.Errorf("%s has %s", all, addr)
+			}
+		}
+		if blocks[all] {
+			t.Errorf("%s is routed to two networks", all)
+		}
+		blocks[all] = true
+		moved, err := a.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !all.Contains(moved.block().Addr()) || moved.block() == b {
+			t.Errorf("after %s, %s is where nothing is routed to", b, moved.block())
 		}
 	}
 }
