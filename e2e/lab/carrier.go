@@ -130,16 +130,18 @@ func (n *network) buildCarrier(i int) error {
 }
 
 // installCarrier gives the provider's router of site i its rules, if there is
-// one. It denies what the network's own router denies.
-func (n *network) installCarrier(i int, denies bool) error {
+// one. At the public address it denies what prof denies there.
+func (n *network) installCarrier(i int, prof Profile) error {
 	s := n.plan.Sites[i]
 	if !s.hasCarrier() {
 		return nil
 	}
 	inside := netip.PrefixFrom(s.Carrier.Core, accessBits)
 	p := Profile{Name: "of its provider", build: build{rules: []rule{masquerade}}}
-	if denies {
-		p.rules = append(p.rules, denyInbound)
+	for _, r := range prof.rules {
+		if r.name == denyInbound.name || r.name == dropHairpin.name {
+			p.rules = append(p.rules, r)
+		}
 	}
 	_, err := p.install(n.edges[i], surroundings{outside: s.Access.Addr, block: s.Access.block(), inside: inside}, n.plan.Proving)
 	return err

@@ -120,6 +120,8 @@ func (f *firewall) contradict() {
 	case f.err != nil:
 	case f.carrier && f.needsBlock:
 		f.err = errors.New("a router behind its provider's has one address, not several")
+	case f.carrier && f.hairpin:
+		f.err = errors.New("the public side of mappings is the provider's, where this router cannot turn anything around")
 	case f.lifetime > 0 && f.synProxy:
 		f.err = errors.New("the age of a flow cannot be told where the router answers every SYN itself")
 	case f.hairpin && f.nat.how != nil:

@@ -136,7 +136,7 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.installCarrier(i, f.denies); err != nil {
+	if err := n.installCarrier(i, prof); err != nil {
 		return err
 	}
 	n.wires[i].flaw.maxPacket.Store(int64(f.maxPacket))

@@ -83,6 +83,7 @@ func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 		"nat-pool + cloud-1to1":   "one kind of NAT",
 		"nat-pool + double-nat":   "a router behind its provider's has one address, not several",
 		"cloud-1to1 + double-nat": "a router behind its provider's has one address, not several",
+		"hairpin + double-nat":    "the public side of mappings is the provider's",
 		"hairpin + symmetric":     "a port drawn for every destination: no host can be found at its port from the inside",
 		"lifetime-5m + syn-proxy": "the age of a flow cannot be told where the router answers every SYN itself",
 		"open + udp-blocked":      `"open + udp-blocked": open is a network without a router`,

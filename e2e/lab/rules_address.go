@@ -129,9 +129,6 @@ func swapPrefix(kind expr.NATType, to netip.Prefix) []expr.Any {
 
 // lastOf is the highest address of an IPv4 network of 24 bits.
 func lastOf(p netip.Prefix) netip.Addr {
-	if !p.IsValid() {
-		return netip.Addr{}
-	}
 	last := p.Addr().As4()
 	last[3] = 0xff
 	return netip.AddrFrom4(last)
@@ -192,24 +189,24 @@ func (f *firewall) accept(number uint16) {
 	}
 }
 
-// getsIn is nil when a stranger can begin flows to a port of the host.
+// getsIn is nil when somebody outside can begin flows to a port of the host.
 func (t *trial) getsIn(number uint16) error {
-	at := netip.AddrPortFrom(t.egress, number)
+	at := netip.AddrPortFrom(t.front, number)
 	l, err := t.listen(t.host, number)
 	if err != nil {
 		return err
 	}
-	if _, err := t.dial(t.stranger, 0, at, answerWait); err != nil {
+	if _, err := t.dial(t.outer, 0, at, answerWait); err != nil {
 		return err
 	}
 	if _, err := t.accept(l, answerWait); err != nil {
 		return err
 	}
 	near, err1 := t.packets(t.host, number, netip.AddrPort{})
-	far, err2 := t.packets(t.stranger, 0, at)
+	far, err2 := t.packets(t.outer, 0, at)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	t.saw("TCP and UDP of a stranger to %s arrive", at)
+	t.saw("TCP and UDP from %s to %s arrive unasked", t.outer.addr, at)
 	return far.says(near, "unasked")
 }

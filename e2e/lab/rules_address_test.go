@@ -122,7 +122,7 @@ func TestRulesProveThemselvesBesideOthers(t *testing.T) {
 		t.Skip("SKIPPED: -short leaves the lab out")
 	}
 	found, err := SelfTest(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)),
-		"double-nat + ipv6-stateful", "double-nat + symmetric + udp-443-blocked", "nat-pool + tcp-443-only", "cloud-1to1-open + udp-blocked",
+		"double-nat + ipv6-stateful", "double-nat + symmetric + udp-443-blocked", "double-nat + no-hairpin", "double-nat + port-forward", "nat-pool + tcp-443-only", "cloud-1to1-open + udp-blocked",
 		"hairpin + full-cone", "hairpin + udp-443-blocked", "lifetime-5m + conn-limit-8", "idle-rst + udp-idle-8s", "mss-clamp + ipv6-stateful + lifetime-5m")
 	if r, ok := errors.AsType[*RefusedError](err); ok {
 		t.Skipf("SKIPPED: no lab on this machine: %v", r)

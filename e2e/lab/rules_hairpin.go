@@ -52,7 +52,9 @@ func (t *trial) turnsAround(f flow, neighbour place) error {
 var dropHairpin = rule{name: "drop-hairpin", does: "what hosts send to the network's own public addresses is dropped",
 	apply: func(f *firewall) {
 		f.arriving(goesTo(f.outside), drop())
-		f.arriving(inNetwork(ipDestination, f.block), drop())
+		if f.block.IsValid() {
+			f.arriving(inNetwork(ipDestination, f.block), drop())
+		}
 	},
 	proof: func(t *trial) error {
 		for _, network := range []string{"tcp", "udp"} {

@@ -167,6 +167,10 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 	if m.Site >= 0 {
 		s := n.plan.Sites[m.Site]
 		t.router, t.router6 = place{n.sites[m.Site], s.LAN.Addr()}, place{n.sites[m.Site], s.LAN6.Addr()}
+		t.outer, t.front = t.stranger, t.egress
+		if s.hasCarrier() {
+			t.outer, t.front = place{n.edges[m.Site], s.Carrier.Core}, s.Carrier.Addr
+		}
 		t.reboot = func() error { return n.restart(m.Site, s.Profile) }
 	}
 	if t.equipment, err = n.equipment(m); err != nil {
