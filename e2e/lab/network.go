@@ -106,7 +106,7 @@ func (n *network) buildSite(i int) error {
 	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
 		return err
 	}
-	if err := errors.Join(n.routeIn(s), n.routeBlock(s, n.edges[i])); err != nil {
+	if err := errors.Join(n.routeIn(s), n.routeBlock(i)); err != nil {
 		return err
 	}
 	return n.install(i, s.Profile)

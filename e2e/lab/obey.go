@@ -196,7 +196,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	n.plan.Sites[i].Access = moved
-	return moved.Addr, errors.Join(n.routeBlock(n.plan.Sites[i], n.edges[i]), n.restart(i, n.plan.Sites[i].Profile))
+	return moved.Addr, errors.Join(n.routeBlock(i), n.restart(i, n.plan.Sites[i].Profile))
 }
 
 // next is the same link with its third byte counted up; IPv6 stays.

@@ -74,14 +74,11 @@ func (t *trial) pooled(flows []flow) error {
 
 // pool are the addresses by number: the router's, and the first of the block.
 func (f *firewall) pool() []nftables.SetElement {
-	addr, all := f.block.Addr(), []nftables.SetElement{}
+	var all []nftables.SetElement
+	at, next := f.outside, f.block.Addr().Next()
 	for i := range uint32(poolSize) {
-		at := addr
-		if i == 0 {
-			at = f.outside
-		}
 		all = append(all, nftables.SetElement{Key: binaryutil.NativeEndian.PutUint32(i), Val: at.AsSlice()})
-		addr = addr.Next()
+		at, next = next, next.Next()
 	}
 	return all
 }

@@ -33,7 +33,7 @@ var behindCarrier = rule{name: "carrier-nat", does: "the router's own address is
 		// address.
 		at := netip.AddrPortFrom(carrierAddr, p.number)
 		if _, err := t.dial(t.host, 0, at, answerWait); !isRefused(err) {
-			return fmt.Errorf("there is no router at %s behind the network's own: %w", carrierAddr, orConnects(err))
+			return fmt.Errorf("there is no router at %s: %w", carrierAddr, orConnects(err))
 		}
 		t.saw("%s, the next router, refuses", at)
 		return t.translates(func([]flow) error { return nil })
@@ -80,10 +80,11 @@ func sameHost(p netip.Prefix, addr netip.Addr) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// routeBlock has the core send a network's further addresses to the router at the
-// near end of its access link, which takes them for its own: what it does not
-// translate meets the rules of its input.
-func (n *network) routeBlock(s site, near netNS) error {
+// routeBlock has the core send the further addresses of site i to the router at
+// its access link, which takes them for its own: what it does not translate meets
+// the rules of its input.
+func (n *network) routeBlock(i int) error {
+	s := n.plan.Sites[i]
 	all := netip.PrefixFrom(s.Access.block().Addr(), 16).Masked()
 	err := n.core.edit(func(h *netlink.Handle) error {
 		return h.RouteReplace(&netlink.Route{Dst: ipNet(all), Gw: s.Access.Addr.AsSlice()})
@@ -91,7 +92,7 @@ func (n *network) routeBlock(s site, near netNS) error {
 	if err != nil {
 		return fmt.Errorf("route %s through %s: %w", all, s.Access.Addr, err)
 	}
-	err = near.edit(func(h *netlink.Handle) error {
+	err = n.edges[i].edit(func(h *netlink.Handle) error {
 		lo, err := h.LinkByName("lo")
 		if err != nil {
 			return fmt.Errorf("find lo: %w", err)
