@@ -152,9 +152,9 @@ func (p Profile) install(router netNS, s surroundings, proving bool) (*firewall,
 	return f, nil
 }
 
-// apply asks f for all that p's rules do.
-func (p Profile) apply(f *firewall) {
-	for _, r := range p.rules {
+// apply asks f for all that b's rules do.
+func (b build) apply(f *firewall) {
+	for _, r := range b.rules {
 		if r.apply != nil {
 			r.apply(f)
 		}
@@ -162,12 +162,12 @@ func (p Profile) apply(f *firewall) {
 	f.contradict()
 }
 
-// draft has p's rules applied to a firewall that is never sent: what they ask of
+// draft has b's rules applied to a firewall that is never sent: what they ask of
 // the network around the router is known before there is one.
-func (p Profile) draft() *firewall {
+func (b build) draft() *firewall {
 	anywhere := site{Access: nthAccess(0, false), LAN: nthLAN(0)}
 	f := newFirewall(new(nftables.Conn), anywhere.surroundings())
-	p.apply(f)
+	b.apply(f)
 	return f
 }
 

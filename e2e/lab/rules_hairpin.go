@@ -20,7 +20,7 @@ var hairpin = rule{name: "hairpin", does: "hosts reach each other by the public 
 		neighbour := t.hosts[len(t.hosts)-1]
 		return t.translates(func(flows []flow) error {
 			f := flows[0]
-			return errors.Join(samePort(flows), t.letIn(f, neighbour), t.turnsAround(f, neighbour))
+			return errors.Join(samePort(flows), t.letIn(f, neighbour, t.freePort()), t.turnsAround(f, neighbour))
 		})
 	}}
 
