@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,6 +25,8 @@ func newLabListCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			print := printProfiles
 			switch {
+			case asJSON && asMarkdown:
+				return usageError(errors.New("--json and --markdown are two ways to print the same"))
 			case asJSON:
 				print = printProfilesJSON
 			case asMarkdown:
@@ -37,7 +40,6 @@ func newLabListCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with rules and ground truth")
 	cmd.Flags().BoolVar(&asMarkdown, "markdown", false, "print the catalogue, docs/profiles.md")
-	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
 	return cmd
 }
 

@@ -157,11 +157,6 @@ func sharedPort(fd int) error {
 	return errors.Join(reusedPort(fd), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
-// dontFragment has packets go whole or not at all.
-func dontFragment(fd int) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
-}
-
 func control(options []option) func(string, string, syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var err error
