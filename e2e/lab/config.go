@@ -31,7 +31,7 @@ type Host struct {
 	Profile string     `json:"profile"`
 	Addr    netip.Addr `json:"addr"`           // on its own interface; of IPv6 where it has no other
 	Addr6   netip.Addr `json:"addr6,omitzero"` // the same; invalid where there is no IPv6
-	Egress  netip.Addr `json:"egress"`         // what the internet sees; the same as Addr without NAT
+	Egress  netip.Addr `json:"egress"`         // what the internet sees, or one of several; the same as Addr without NAT
 }
 
 // Profile is what an institution, an ISP or a home puts between its hosts and

@@ -14,8 +14,8 @@ import (
 
 // SetProfile gives a network another firewall, as if its operator had: the old
 // rules go and the new ones come in one step, and the router forgets its flows.
-// A network cannot gain or lose its router by it, and gains no IPv6; it keeps the
-// IPv6 it has. l.Hosts stays as it is.
+// A network cannot gain or lose its router by it, nor its provider's, and gains no
+// IPv6; it keeps the IPv6 it has. l.Hosts stays as it is.
 func (l *Lab) SetProfile(ctx context.Context, network, profile string) error {
 	_, err := l.order(ctx, command{Do: setProfile, Network: network, Profile: profile})
 	return err

@@ -33,7 +33,8 @@
 // with public addresses, too: their certificates are in ~/tls.
 //
 // A network's profile is a list of firewall rules in its router, and profiles
-// compose: "symmetric + udp-blocked" has the rules of both. While the lab stands
+// compose: "symmetric + udp-blocked" has the rules of both. Some put the router of
+// a provider between the network's own and the wire. While the lab stands
 // the suite gives it orders through the pipe: another profile for a network, a
 // reboot of a router, a dead link. There is IPv6 only where a profile of the lab
 // asks for it.

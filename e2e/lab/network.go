@@ -20,6 +20,8 @@ type network struct {
 	sites []netNS // the routers, as in plan.Sites
 	hosts []netNS // as in plan.Machines
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+
+	edges []netNS // the routers at their access links: their providers' where they have one
 	pki   authorities
 }
 
@@ -46,6 +48,10 @@ func newNetwork(p plan) (*network, error) {
 	n.core = make(p.IPv6)
 	for _, s := range p.Sites {
 		n.sites = append(n.sites, make(s.LAN6.IsValid()))
+		n.edges = append(n.edges, n.sites[len(n.sites)-1])
+		if s.hasCarrier() {
+			n.edges[len(n.edges)-1] = make(s.LAN6.IsValid())
+		}
 	}
 	for _, m := range p.Machines {
 		n.hosts = append(n.hosts, make(m.Addr6.IsValid()))
@@ -89,13 +95,18 @@ func (n *network) buildSite(i int) error {
 	if err := router.do(forwarding); err != nil {
 		return err
 	}
-	if err := n.accessLink(router, wan, s.Access); err != nil {
+	if err := n.accessLink(n.edges[i], wan, s.Access); err != nil {
 		return err
+	}
+	if s.hasCarrier() {
+		if err := n.buildCarrier(i); err != nil {
+			return fmt.Errorf("build its provider's router: %w", err)
+		}
 	}
 	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
 		return err
 	}
-	if err := n.routeIn(s); err != nil {
+	if err := errors.Join(n.routeIn(s), n.routeBlock(i)); err != nil {
 		return err
 	}
 	return n.install(i, s.Profile)
@@ -121,8 +132,11 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr, n.plan.Proving)
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].surroundings(), n.plan.Proving)
 	if err != nil {
+		return err
+	}
+	if err := n.installCarrier(i, prof); err != nil {
 		return err
 	}
 	n.wires[i].flaw.maxPacket.Store(int64(f.maxPacket))

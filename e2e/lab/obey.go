@@ -87,6 +87,8 @@ func (n *network) setProfile(i int, profile string) error {
 		return fmt.Errorf("%s is a network without a router, and this one has one", prof.Name)
 	case prof.ipv6 && !n.plan.Sites[i].LAN6.IsValid():
 		return fmt.Errorf("%s needs IPv6, and the network was built without it", prof.Name)
+	case prof.draft().carrier != n.plan.Sites[i].hasCarrier():
+		return fmt.Errorf("%s and the profile that the network was built for differ in what is behind its router, which stays as it is", prof.Name)
 	}
 	if now, err := profileNamed(n.plan.Sites[i].Profile); err != nil || now.Name != prof.Name && len(now.services)+len(prof.services) > 0 {
 		return errors.Join(err, fmt.Errorf("the services of %s and %s start and end with the lab", now.Name, prof.Name))
@@ -101,7 +103,7 @@ func (n *network) restart(i int, profile string) error {
 		return err
 	}
 	n.plan.Sites[i].Profile = profile
-	return n.sites[i].forgetFlows()
+	return errors.Join(n.sites[i].forgetFlows(), n.edges[i].forgetFlows())
 }
 
 // cutOff makes host i's link lose all frames, or carry them again.
@@ -186,7 +188,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	err = n.sites[i].edit(func(h *netlink.Handle) error {
+	err = n.edges[i].edit(func(h *netlink.Handle) error {
 		return errors.Join(delAddr(h, wan, netip.PrefixFrom(old.Addr, accessBits)), // and with it the route
 			configure(h, wan, netip.PrefixFrom(moved.Addr, accessBits), moved.Core), introduce(h, wan, moved.Core, coreMAC))
 	})
@@ -194,7 +196,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	n.plan.Sites[i].Access = moved
-	return moved.Addr, n.restart(i, n.plan.Sites[i].Profile)
+	return moved.Addr, errors.Join(n.routeBlock(i), n.restart(i, n.plan.Sites[i].Profile))
 }
 
 // next is the same link with its third byte counted up; IPv6 stays.

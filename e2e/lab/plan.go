@@ -53,7 +53,8 @@ type access struct {
 type site struct {
 	Name    string
 	Profile string
-	Access  access
+	Access  access       // with addresses of the internet
+	Carrier access       // between the network's router and its provider's, which then has Access; invalid without one
 	LAN     netip.Prefix // the router's own address in it; invalid without IPv4
 	LAN6    netip.Prefix // the same for IPv6; invalid without
 }
@@ -162,7 +163,7 @@ func newPlan(l *inventory.Lab) plan {
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.build))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof))
 		}
 		p.IPv6 = p.IPv6 || prof.ipv6
 	}
@@ -187,13 +188,16 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, b build) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, b.ipv6)}
-	if !b.nat64 {
+func newSite(n inventory.LabNetwork, i int, prof Profile) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, prof.ipv6)}
+	if !prof.nat64 {
 		s.LAN = nthLAN(i)
 	}
-	if b.ipv6 || b.nat64 {
+	if prof.needsIPv6() {
 		s.LAN6 = nthLAN6(i)
+	}
+	if prof.draft().carrier {
+		s.Carrier = nthCarrier(i, prof.ipv6)
 	}
 	return s
 }
@@ -277,7 +281,11 @@ func (p plan) egress(m machine) netip.Addr {
 	if m.Site < 0 {
 		return m.own()
 	}
-	return p.Sites[m.Site].Access.Addr
+	s := p.Sites[m.Site]
+	if prof, _ := profileNamed(s.Profile); prof.draft().addressEach {
+		return sameHost(s.Access.block(), m.Addr.Addr())
+	}
+	return s.Access.Addr
 }
 
 // routers are the names of the networks that have one.

@@ -4,12 +4,9 @@ package lab
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/nftables"
 )
 
 const open = "open"
@@ -46,8 +43,11 @@ var rebound = Truth{Ways: everyWay, Direct: punched, Verdicts: map[string]string
 // loggedIn is after somebody has logged in.
 var loggedIn = Truth{Ways: everyWay, Direct: punched, Events: []Event{{After: 10 * time.Second, Do: "login"}}, Causes: []Cause{CaptivePortal}}
 
+// needsIPv6 tells whether there is IPv6 in the network.
+func (b build) needsIPv6() bool { return b.ipv6 || b.nat64 }
+
 // catalogue is in the order in which a reader learns them.
-var catalogue = slices.Concat(baseProfiles, serviceProfiles)
+var catalogue = slices.Concat(baseProfiles, ruleProfiles, serviceProfiles)
 
 var baseProfiles = []Profile{
 	{open, "a VPS: public addresses, nothing in between", unhindered.exposed(), build{public: true}},
@@ -230,11 +230,10 @@ func compose(names string) (Profile, error) {
 // distinct are the rules of a composed profile that say something of their own:
 // not those that stand there twice, nor the NAT that another one takes the place of.
 func (b build) distinct() []rule {
-	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	b.apply(f)
+	translates := b.draft().nat.kind != ""
 	var list []rule
 	for _, r := range b.rules {
-		replaced := r.name == masquerade.name && f.nat.kind != ""
+		replaced := r.name == masquerade.name && translates
 		if !replaced && !slices.ContainsFunc(list, func(o rule) bool { return o.name == r.name && o.does == r.does }) {
 			list = append(list, r)
 		}
@@ -247,10 +246,8 @@ func (p Profile) contradiction() error {
 	if p.public && len(p.rules) > 0 {
 		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
 	}
-	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	p.apply(f)
-	if f.err != nil {
-		return fmt.Errorf("%q: %w", p.Name, f.err)
+	if err := p.draft().err; err != nil {
+		return fmt.Errorf("%q: %w", p.Name, err)
 	}
 	of := map[uint16]string{}
 	for i, s := range p.services {

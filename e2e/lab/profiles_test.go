@@ -14,6 +14,12 @@ import (
 // host in it that has the profile's name.
 func behind(t *testing.T, profiles ...string) *internet {
 	t.Helper()
+	return behindWith(t, nil, profiles...)
+}
+
+// behindWith is behind with more hosts.
+func behindWith(t *testing.T, more []inventory.LabHost, profiles ...string) *internet {
+	t.Helper()
 	l := &inventory.Lab{
 		Latency:  10 * time.Millisecond,
 		Networks: []inventory.LabNetwork{{Name: "core", Profile: open}},
@@ -24,6 +30,7 @@ func behind(t *testing.T, profiles ...string) *internet {
 		l.Networks = append(l.Networks, inventory.LabNetwork{Name: name, Profile: p})
 		l.Hosts = append(l.Hosts, inventory.LabHost{Name: name, Network: name})
 	}
+	l.Hosts = append(l.Hosts, more...)
 	i := &internet{T: t, lab: bring(t, Config{Lab: l}), hands: map[string]*hand{}}
 	i.relay1, i.relay2 = i.lab.hand(t, "relay1"), i.lab.hand(t, "relay2")
 	i.tcp, i.udp = map[string]int{}, map[string]int{}

@@ -43,7 +43,7 @@ func SelfTest(ctx context.Context, log *slog.Logger, profiles ...string) ([]Proo
 		profiles = profileNames()
 	}
 	var found []Proof
-	for some := range slices.Chunk(profiles, maxLinks/2) { // each has a host
+	for some := range slices.Chunk(profiles, maxLinks/3) { // each has a host or two
 		more, err := selfTest(ctx, log, some)
 		if err != nil {
 			return found, err
@@ -87,13 +87,17 @@ func selfTest(ctx context.Context, log *slog.Logger, profiles []string) (found [
 	return l.prove(ctx)
 }
 
-// provingGround is a lab with a network of each profile, and a host in it.
+// provingGround is a lab with a network of each profile, and a host in it, or two
+// where hosts are to reach each other.
 func provingGround(profiles []string) *inventory.Lab {
 	l := &inventory.Lab{Latency: provingLatency}
 	for i, p := range profiles {
 		name := fmt.Sprintf("network%d", i)
 		l.Networks = append(l.Networks, inventory.LabNetwork{Name: name, Profile: p})
 		l.Hosts = append(l.Hosts, inventory.LabHost{Name: fmt.Sprintf("host%d", i), Network: name})
+		if prof, err := profileNamed(p); err == nil && prof.draft().hairpin {
+			l.Hosts = append(l.Hosts, inventory.LabHost{Name: fmt.Sprintf("neighbour%d", i), Network: name})
+		}
 	}
 	return l
 }
@@ -163,6 +167,10 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 	if m.Site >= 0 {
 		s := n.plan.Sites[m.Site]
 		t.router, t.router6 = place{n.sites[m.Site], s.router()}, place{n.sites[m.Site], s.LAN6.Addr()}
+		t.outer, t.front = t.stranger, t.egress
+		if s.hasCarrier() {
+			t.outer, t.front = place{n.edges[m.Site], s.Carrier.Core}, s.Carrier.Addr
+		}
 		t.reboot = func() error { return n.restart(m.Site, s.Profile) }
 	}
 	if t.equipment, err = n.equipment(m); err != nil {

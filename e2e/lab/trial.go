@@ -38,6 +38,8 @@ type trial struct {
 	second   place // another one; servers[1]
 	servers  []place
 	stranger place      // a server that the host sends nothing to
+	outer    place      // the router's next hop outside if it is its provider's, or else stranger
+	front    netip.Addr // the router's address on that side
 	nobody   netip.Addr // a public address that swallows all that is sent to it
 	host6    place      // the same over IPv6; invalid addresses where there is none
 	router6  place

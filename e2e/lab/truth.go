@@ -32,6 +32,9 @@ type Truth struct {
 	// holes are the transports by which strangers reach a donor directly, once it
 	// has used them.
 	holes []string
+	// inner networks are behind another one, which stops strangers whatever this one
+	// lets in.
+	inner bool
 }
 
 // Event is something that a network does by itself.
@@ -139,12 +142,18 @@ func (t Truth) exposed() Truth {
 	return t
 }
 
+// behindAnother is t where a provider's router stops strangers on their way.
+func (t Truth) behindAnother() Truth {
+	t.inner = true
+	return t
+}
+
 // settled adds the verdicts that follow from the rest.
 func (t Truth) settled() Truth {
 	switch {
 	case len(t.Ways) == 0:
 		t.Verdicts = worse(t.Verdicts, isolated)
-	case len(both(t.holes, t.Ways)) > 0:
+	case len(both(t.holes, t.Ways)) > 0 && !t.inner:
 		t.Verdicts = worse(t.Verdicts, map[string]string{"firewall": inconclusive})
 	}
 	return t
@@ -160,6 +169,7 @@ func (t Truth) with(other Truth) Truth {
 		Lifetime: t.Lifetime,
 		Events:   slices.Concat(t.Events, other.Events),
 		Causes:   slices.Concat(t.Causes, other.Causes),
+		inner:    t.inner || other.inner,
 	}
 	if sum.Lifetime == 0 || other.Lifetime != 0 && other.Lifetime < sum.Lifetime {
 		sum.Lifetime = other.Lifetime
