@@ -43,6 +43,7 @@ type firewall struct {
 	idleTCP       time.Duration
 	marks         uint32 // conntrack marks in use
 	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
+	proving       bool   // timers are cut to provingTimer
 	err           error  // what cannot be, such as two kinds of NAT
 }
 
@@ -95,15 +96,14 @@ func (f *firewall) finish() {
 
 // install sets the rules of p in a router's namespace, in place of those that
 // were there.
-func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
+func (p Profile) install(router netNS, outside netip.Addr, proving bool) (*firewall, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
 	f := newFirewall(conn, outside)
-	for _, r := range p.rules {
-		r.apply(f)
-	}
+	f.proving = proving
+	p.apply(f)
 	f.finish()
 	if f.err != nil {
 		return nil, fmt.Errorf("make the firewall rules of profile %s: %w", p.Name, f.err)
@@ -115,6 +115,24 @@ func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 		return nil, fmt.Errorf("set the timers of profile %s: %w", p.Name, err)
 	}
 	return f, nil
+}
+
+// apply asks f for all that p's rules do.
+func (p Profile) apply(f *firewall) {
+	for _, r := range p.rules {
+		if r.apply != nil {
+			r.apply(f)
+		}
+	}
+}
+
+// timer is how long something lasts of which a rule says that it lasts d: d, or
+// less where proofs wait for it.
+func (f *firewall) timer(d time.Duration) time.Duration {
+	if f.proving {
+		return min(d, provingTimer)
+	}
+	return d
 }
 
 // setTimers sets conntrack's timers in the calling thread's namespace, to their

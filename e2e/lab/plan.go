@@ -37,6 +37,7 @@ type plan struct {
 	Zone       string
 	Binary     string
 	Authorized string // the client's public key, as a line of authorized_keys
+	Proving    bool   // hosts are namespaces without a process, and timers are short
 	Sites      []site
 	Machines   []machine
 }

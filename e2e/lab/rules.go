@@ -20,13 +20,21 @@ import (
 type rule struct {
 	name  string          // by which it is taken out again: "institutional without drop-udp"
 	does  string          // what it does to traffic, as a clause
-	apply func(*firewall) // nil: the rule is a part that others look at
+	apply func(*firewall) // nil: it does nothing
 	proof proof
+	// first has it proven before the profile's other rules, which cannot be seen
+	// until it has let somebody in.
+	first bool
 }
 
 // iifname "lan" meta l4proto udp drop
 var dropUDP = rule{name: "drop-udp", does: "UDP is dropped on its way out",
-	apply: func(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), drop()) }}
+	apply: func(f *firewall) { f.outgoing(protocol(unix.IPPROTO_UDP), drop()) },
+	proof: func(t *trial) error {
+		ports := []port{{"udp", 53}, {"udp", 443}, {"udp", 4001}}
+		t.saw("nothing arrives at %s", ports)
+		return t.dropped(ports...)
+	}}
 
 // iifname "lan" drop
 var dropAll = rule{name: "drop-all", does: "everything is dropped on its way out",
@@ -107,14 +115,14 @@ func linkOf(bytes int) rule {
 // UDP flows are forgotten when nothing has passed for so long.
 func idleUDP(d time.Duration) rule {
 	return rule{name: "idle-udp", does: fmt.Sprintf("UDP flows are forgotten after %s of silence", d),
-		apply: func(f *firewall) { f.idleUDP = shorter(f.idleUDP, d) }}
+		apply: func(f *firewall) { f.idleUDP = shorter(f.idleUDP, f.timer(d)) }}
 }
 
 // TCP flows are forgotten when nothing has passed for so long; what then still
 // comes is in no flow: ct state invalid drop. Neither end is told.
 func idleTCP(d time.Duration) rule {
 	return rule{name: "idle-tcp", does: fmt.Sprintf("TCP flows are forgotten after %s of silence, and neither end is told", d), apply: func(f *firewall) {
-		f.idleTCP = shorter(f.idleTCP, d)
+		f.idleTCP = shorter(f.idleTCP, f.timer(d))
 		f.dropInvalid = true
 	}}
 }
