@@ -32,7 +32,7 @@ func (b build) with(other build) build {
 }
 
 // catalogue is in the order in which a reader learns them.
-var catalogue = []Profile{
+var catalogue = slices.Concat([]Profile{
 	{open, "a VPS: public addresses, nothing in between", Truth{}, build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped", Truth{},
 		build{rules: []rule{masquerade}}},
@@ -108,7 +108,7 @@ var catalogue = []Profile{
 		build{rules: []rule{masquerade, redirectDNS}, services: []service{lies}}},
 	{"captive-portal", "a hotel: until somebody has logged in at the page to which HTTP is sent, all else is refused", Truth{},
 		build{rules: []rule{masquerade, untilLogin}, services: []service{portal}}},
-}
+}, wireProfiles)
 
 // Profiles are those that inventories may name, alone or joined by + as in
 // "symmetric + udp-blocked": all that any of them stops is stopped.

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -128,9 +129,13 @@ func idleTCP(d time.Duration) rule {
 }
 
 // shorter takes 0 for endless.
-func shorter(a, b time.Duration) time.Duration {
-	if a == 0 {
+func shorter[T cmp.Ordered](a, b T) T {
+	var endless T
+	switch endless {
+	case a:
 		return b
+	case b:
+		return a
 	}
 	return min(a, b)
 }

@@ -1,0 +1,32 @@
+//go:build linux
+
+package lab
+
+import (
+	"time"
+)
+
+// wireProfiles are those whose network is worse than its router: by the link
+// outside it, or by a box in that link.
+var wireProfiles = []Profile{
+	{"loss-5", "Wi-Fi at the edge of its range: one packet in twenty is lost, each way", Truth{},
+		build{rules: []rule{masquerade, lossy(5)}}},
+	{"wifi-bad", "Wi-Fi on a train: packets are lost, come late, and out of order", Truth{},
+		build{rules: []rule{masquerade, lossy(2), jittery(30 * time.Millisecond), reordering(2)}}},
+	{"satellite", "a geostationary satellite: 300 ms up and down again, each way", Truth{},
+		build{rules: []rule{masquerade, slow(300 * time.Millisecond)}}},
+	{"throttle", "what a mobile plan is slowed down to when its volume is used up: 512 kbit/s each way", Truth{},
+		build{rules: []rule{masquerade, narrow(512_000)}}},
+	{"dpi-reassembled", "a firewall that knows libp2p and puts streams together: TCP that opens with /multistream/1.0.0 is reset, split or not", Truth{},
+		build{rules: []rule{masquerade, killStream(multistreamHeader)}}},
+	{"dpi-noise", "a firewall that knows how long the messages of libp2p's handshake are: such TCP flows are swallowed in the middle of it", Truth{},
+		build{rules: []rule{masquerade, swallowLengths}}},
+	{"post-handshake-kill", "a firewall that makes up its mind late: UDP dropped, and TCP that negotiates as libp2p does is reset once it is encrypted", Truth{},
+		build{rules: []rule{masquerade, dropUDP, killAfterHandshake}}},
+	{"sni-filter", "a company that reads TLS hellos: servers it does not know are reset, nothing leaves but TCP to ports 80 and 443", Truth{},
+		build{rules: []rule{masquerade, dropUDP, onlyTCP(80, 443), onlyNames(false)}}},
+	{"sni-filter-strict", "the same, and TLS without a server's name is reset as well", Truth{},
+		build{rules: []rule{masquerade, dropUDP, onlyTCP(80, 443), onlyNames(true)}}},
+	{"byte-cap", "a censor that freezes TCP flows to port 443 once the server has sent 16 KiB, as Russia's does", Truth{},
+		build{rules: []rule{masquerade, capBytes(443, 16<<10)}}},
+}
