@@ -21,6 +21,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/multiformats/go-multiaddr"
@@ -33,7 +34,7 @@ type conversation struct {
 	ends [2]netip.AddrPort // dialler, listener
 	next [2]uint32
 
-	opened   uint32 // times
+	opened   uint32        // times
 	injected [2][]*segment // by way
 }
 
@@ -375,9 +376,20 @@ func exchanged(t *testing.T, security libp2p.Option) dialogue {
 	if err := dials.Connect(ctx, peer.AddrInfo{ID: listens.ID(), Addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/" + at)}}); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	return append(dialogue{}, said...)
+	pongs := 0
+	for pong := range ping.Ping(ctx, dials, listens.ID()) { // so that both have said something
+		if pong.Error != nil {
+			t.Fatal(pong.Error)
+		}
+		mu.Lock()
+		if pongs++; pongs == 3 {
+			defer mu.Unlock()
+			return append(dialogue{}, said...)
+		}
+		mu.Unlock()
+	}
+	t.Fatal("the pings end")
+	return nil
 }
 
 // fate is what an inspector says of a dialogue, and after how many of its lines.

@@ -33,6 +33,7 @@ type firewall struct {
 	forward *nftables.Chain // through it
 
 	// What rules may ask for more than once, or in any order; finish makes it.
+	denies        bool          // what comes in unasked is dropped
 	hides         bool          // hosts are behind the router's address
 	nat           nat           // and how, where it is not the plain way
 	holes         bool          // its mappings are open to others
@@ -54,20 +55,16 @@ type nat struct {
 	how  []expr.Any
 }
 
-// newFirewall begins with chains that drop what no rule lets through. Dropping
-// in the router's own input matters: otherwise a host's unsolicited packet to
-// the router's address takes the port that the peer's NAT needs, and hole
-// punching fails (measured: 4001 remapped to 4068).
+// newFirewall begins with chains that let everything pass.
 func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
 	f := &firewall{conn: conn, outside: outside}
 	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
 	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
 	conn.DelTable(table)
 	f.table = conn.AddTable(table)
-	deny := nftables.ChainPolicyDrop
 	filter := func(name string, hook *nftables.ChainHook) *nftables.Chain {
 		return conn.AddChain(&nftables.Chain{Name: name, Table: f.table, Type: nftables.ChainTypeFilter,
-			Hooknum: hook, Priority: nftables.ChainPriorityFilter, Policy: &deny})
+			Hooknum: hook, Priority: nftables.ChainPriorityFilter})
 	}
 	f.input = filter("input", nftables.ChainHookInput)
 	f.forward = filter("forward", nftables.ChainHookForward)
@@ -92,6 +89,10 @@ func (f *firewall) finish() {
 	}
 	f.add(f.forward, established(), accept())
 	f.add(f.forward, in(lan), accept())
+	if f.denies {
+		f.add(f.input, drop())
+		f.add(f.forward, drop())
+	}
 	f.finishNAT()
 }
 

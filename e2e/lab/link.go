@@ -30,11 +30,19 @@ func (l link) with(other link) link {
 			Jitter:  max(l.Jitter, other.Jitter),
 			Loss:    max(l.Loss, other.Loss),
 			Reorder: max(l.Reorder, other.Reorder),
-			Rate:    shorter(l.Rate, other.Rate),
-			MTU:     shorter(l.MTU, other.MTU),
+			Rate:    tighter(l.Rate, other.Rate),
+			MTU:     tighter(l.MTU, other.MTU),
 		},
-		maxPacket: shorter(l.maxPacket, other.maxPacket),
+		maxPacket: tighter(l.maxPacket, other.maxPacket),
 	}
+}
+
+// tighter is the smaller of two limits, of which 0 is none.
+func tighter[T int | int64](a, b T) T {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // singly tells whether a link decides about each packet, and so must see them

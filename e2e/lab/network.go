@@ -210,10 +210,8 @@ func (n *network) shape(i int, near netNS, name string, l link, watches []watch)
 	w := n.wires[i]
 	l.Delay = cmp.Or(l.Delay, n.plan.Latency)
 	singly := l.singly() || len(watches) > 0
-	before := w.link.Swap(&l)
-	changed := l.mtu() != before.mtu() || singly != (before.singly() || w.box.Load() != nil)
-	w.box.Store(newBox(watches, n.plan.Zone, w.inject))
-	if !changed {
+	before, watched := w.set(l), w.box.Swap(newBox(watches, n.plan.Zone, w.inject)) != nil
+	if l.mtu() == before.mtu() && singly == (before.singly() || watched) {
 		return nil
 	}
 	for _, end := range []struct {

@@ -23,7 +23,7 @@ func killStream(text string) rule {
 		proof: func(t *trial) error {
 			head, tail := text[:len(text)/2], text[len(text)/2:]
 			for _, speaker := range []side{dialler, listener} {
-				f, err := t.stream(anyTCP)
+				f, err := t.anyStream()
 				if err != nil {
 					return err
 				}
@@ -46,7 +46,7 @@ var killAfterHandshake = rule{name: "kill-after-handshake",
 	apply: watching(func(*box, flowKey) inspector { return new(handshakeDone) }),
 	proof: func(t *trial) error {
 		for _, d := range []dialogue{libp2pNoise, libp2pTLS} {
-			f, err := t.stream(anyTCP)
+			f, err := t.anyStream()
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ var swallowLengths = rule{name: "swallow-lengths",
 	apply: watching(func(*box, flowKey) inspector { return new(handshakeLengths) }),
 	proof: func(t *trial) error {
 		for _, d := range []dialogue{libp2pNoise.masked(), libp2pTLS} {
-			f, err := t.stream(anyTCP)
+			f, err := t.anyStream()
 			if err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ func onlyNames(strictly bool) rule {
 				}
 			}
 			for _, name := range bad {
-				f, err := t.stream(anyTCP)
+				f, err := t.anyStream()
 				if err != nil {
 					return err
 				}
@@ -161,7 +161,10 @@ func capBytes(port uint16, most int) rule {
 				return err
 			}
 			t.saw("the server says %d bytes, and nothing passes after them", most)
-			return t.carriesOn(port+1, dialogue{{listener, much}, {listener, "more"}})
+			if other, err := t.way("tcp"); err != nil || other.number == port {
+				return err
+			}
+			return t.carries(dialogue{{listener, much}, {listener, "more"}})
 		}}
 }
 
@@ -224,10 +227,8 @@ func (f flow) hold(d dialogue) error {
 }
 
 // carries is nil when a dialogue passes.
-func (t *trial) carries(d dialogue) error { return t.carriesOn(anyTCP, d) }
-
-func (t *trial) carriesOn(port uint16, d dialogue) error {
-	f, err := t.stream(port)
+func (t *trial) carries(d dialogue) error {
+	f, err := t.anyStream()
 	if err == nil {
 		err = f.hold(d)
 	}

@@ -5,10 +5,8 @@ package lab
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -157,9 +155,9 @@ func TestATLSHelloThatOffersLibp2pIsReset(t *testing.T) {
 	t.Parallel()
 	i := behind(t, "dpi-libp2p-alpn", "home")
 	h := i.behind(t, "dpi-libp2p-alpn")
-	hello := clientHello(t, "/yamux/1.0.0", "libp2p")
+	hello := clientHello("/yamux/1.0.0", "libp2p")
 	for what, text := range map[string]string{
-		"a browser's hello":  clientHello(t, "h2", "http/1.1"),
+		"a browser's hello":  clientHello("h2", "http/1.1"),
 		"a plain handshake":  plainHandshake,
 		"the name elsewhere": "GET /\x06libp2p HTTP/1.1\r\n\r\n",
 	} {
@@ -181,24 +179,6 @@ func TestATLSHelloThatOffersLibp2pIsReset(t *testing.T) {
 	if f := i.connect(t, i.behind(t, "home"), "4001"); f.near.says(f.far, hello) != nil {
 		t.Error("the hello does not even pass at home")
 	}
-}
-
-// clientHello is the first flight of Go's TLS, with the post-quantum key share
-// that makes it longer than a segment.
-func clientHello(t *testing.T, protocols ...string) string {
-	t.Helper()
-	client, server := net.Pipe()
-	defer server.Close()
-	go func() {
-		defer client.Close()
-		_ = tls.Client(client, &tls.Config{ServerName: "relay1", NextProtos: protocols}).Handshake() // fails: nobody answers
-	}()
-	buf := make([]byte, 16<<10)
-	n, err := server.Read(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(buf[:n])
 }
 
 func TestQUICIsBlockedByItsHeader(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/worldcompute/wce2e/inventory"
 )
@@ -42,7 +43,7 @@ func SelfTest(ctx context.Context, log *slog.Logger, profiles ...string) ([]Proo
 		profiles = profileNames()
 	}
 	var found []Proof
-	for some := range slices.Chunk(profiles, maxLinks) {
+	for some := range slices.Chunk(profiles, maxLinks/2) { // each has a host
 		more, err := selfTest(ctx, log, some)
 		if err != nil {
 			return found, err
@@ -50,6 +51,28 @@ func SelfTest(ctx context.Context, log *slog.Logger, profiles ...string) ([]Proo
 		found = append(found, more...)
 	}
 	return found, nil
+}
+
+// Mutants are networks that lack one thing each of what a profile says of itself:
+// "institutional without drop-udp". The proof of what is missing must fail behind
+// every one of them, or else it proves nothing.
+func Mutants(profiles ...string) ([]string, error) {
+	if len(profiles) == 0 {
+		profiles = profileNames()
+	}
+	var names []string
+	for _, name := range profiles {
+		p, err := profileNamed(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range p.claims() {
+			if m := p.Name + without + c.name; !slices.Contains(names, m) {
+				names = append(names, m)
+			}
+		}
+	}
+	return names, nil
 }
 
 func selfTest(ctx context.Context, log *slog.Logger, profiles []string) (found []Proof, err error) {
@@ -115,7 +138,6 @@ func (n *network) trials() ([]*trial, error) {
 		if err != nil {
 			return nil, fmt.Errorf("prepare the proofs of network %s: %w", m.Network, err)
 		}
-		t.host6 = place{host.ns, m.Addr6.Addr()}
 		list, of[m.Network] = append(list, t), t
 	}
 	return list, nil
@@ -127,29 +149,59 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{profile: prof, host: host, hosts: []place{host}, router: host, egress: n.plan.egress(m), pki: n.pki,
-		server: place{n.core, provingServer(i, 1)}, second: place{n.core, provingServer(i, 2)}}
-	if m.Site >= 0 {
-		t.router = place{n.sites[m.Site], n.plan.Sites[m.Site].LAN.Addr()}
+		host6: place{host.ns, m.Addr6.Addr()}, stranger: place{n.core, provingServer(i, strangers)}, nobody: provingServer(i, nobodys)}
+	for nth := range provingServers {
+		t.servers = append(t.servers, place{n.core, provingServer(i, byte(nth+1))})
 	}
+	t.server, t.second = t.servers[0], t.servers[1]
 	if n.plan.IPv6 {
 		t.server6 = place{n.core, inside6(0x30, i, 1)}
+	}
+	if m.Site >= 0 {
+		s := n.plan.Sites[m.Site]
+		t.router, t.router6 = place{n.sites[m.Site], s.LAN.Addr()}, place{n.sites[m.Site], s.LAN6.Addr()}
+		t.reboot = func() error { return n.restart(m.Site, s.Profile) }
+		t.wire = n.wires[m.Site]
 	}
 	if t.equipment, err = n.equipment(m); err != nil {
 		return nil, err
 	}
-	host1 := fmt.Sprintf("server%d", i)
-	t.name, t.dnsaddr = host1+"."+n.plan.Zone, host1+"."+n.plan.Zone
-	n.zone.addA(host1, t.server.addr)
-	n.zone.addAAAA(host1, t.server6.addr)
-	n.zone.addDNSAddr(host1, fmt.Sprintf("/ip4/%s/tcp/4001", t.server.addr))
-	return t, n.core.edit(func(h *netlink.Handle) error {
-		err := errors.Join(addAddr(h, "lo", netip.PrefixFrom(t.server.addr, 32)), addAddr(h, "lo", netip.PrefixFrom(t.second.addr, 32)))
-		if t.server6.addr.IsValid() {
-			err = errors.Join(err, addAddr(h, "lo", netip.PrefixFrom(t.server6.addr, 128)))
+	n.name(t, fmt.Sprintf("server%d", i))
+	return t, n.settleServers(t)
+}
+
+// name gives the trial's server names in DNS.
+func (n *network) name(t *trial, host string) {
+	t.name, t.dnsaddr = host+"."+n.plan.Zone, "_dnsaddr."+host+"."+n.plan.Zone
+	n.zone.addA(host, t.server.addr)
+	n.zone.addAAAA(host, t.server6.addr)
+	n.zone.addDNSAddr(host, fmt.Sprintf("/ip4/%s/tcp/4001", t.server.addr))
+}
+
+// settleServers gives the core the addresses of the trial's servers.
+func (n *network) settleServers(t *trial) error {
+	return n.core.edit(func(h *netlink.Handle) error {
+		var errs []error
+		for _, s := range append([]place{t.stranger, t.server6}, t.servers...) {
+			if s.addr.IsValid() {
+				errs = append(errs, addAddr(h, "lo", netip.PrefixFrom(s.addr, s.addr.BitLen())))
+			}
 		}
-		return err
+		hole := &netlink.Route{Dst: ipNet(netip.PrefixFrom(t.nobody, 32)), Type: unix.RTN_BLACKHOLE}
+		if err := h.RouteAdd(hole); err != nil {
+			errs = append(errs, fmt.Errorf("route %s nowhere: %w", t.nobody, err))
+		}
+		return errors.Join(errs...)
 	})
 }
+
+// The last bytes of a trial's addresses on the internet: 1 to provingServers are
+// its servers'. So many that few ports, drawn for each, are never all the same.
+const (
+	provingServers = 5
+	strangers      = 50
+	nobodys        = 99
+)
 
 // provingServer is the nth server of the i-th trial, in a part of the internet
 // where nothing else is.
@@ -161,21 +213,21 @@ func provingServer(i int, nth byte) netip.Addr {
 type claim struct {
 	name, does string
 	first      bool
+	link       bool
 	proof      proof
 }
 
-// claims are what a profile says of itself, in the order of proof. A mutant
-// still says what it does not do any more, and that alone is to be proven.
+// claims are what a profile says of itself, in the order of proof.
 func (p Profile) claims() []claim {
 	var list []claim
 	for _, r := range p.rules {
-		list = append(list, claim{r.name, r.does, r.first, r.proof})
+		if r.proof == nil && r.stops != nil {
+			r.proof = func(t *trial) error { return t.onlyDrops(r.stops) }
+		}
+		list = append(list, claim{r.name, r.does, r.first, r.link, r.proof})
 	}
 	for _, s := range p.services {
-		list = append(list, claim{s.name, s.does, false, s.proof})
-	}
-	if p.lacks != "" {
-		list = slices.DeleteFunc(list, func(c claim) bool { return c.name != p.lacks })
+		list = append(list, claim{s.name, s.does, false, false, s.proof})
 	}
 	slices.SortStableFunc(list, func(a, b claim) int {
 		switch {
@@ -189,10 +241,18 @@ func (p Profile) claims() []claim {
 	return list
 }
 
+// proveAll proves what the profile says. Of a mutant only that counts which it
+// says and does not do any more.
 func (t *trial) proveAll() []Proof {
 	var found []Proof
 	for _, c := range t.profile.claims() {
-		found = append(found, t.prove(c))
+		lacks := t.profile.lacks
+		if lacks != "" && c.name != lacks && !c.first {
+			continue
+		}
+		if p := t.prove(c); lacks == "" || c.name == lacks {
+			found = append(found, p)
+		}
 	}
 	return found
 }
@@ -202,6 +262,10 @@ func (t *trial) prove(c claim) Proof {
 	defer cancel()
 	t.ctx = ctx
 	defer t.close()
+	if t.wire != nil {
+		t.wire.smooth(!c.link)
+	}
+	t.seen = nil
 	start := time.Now()
 	err := errors.New("it has no proof")
 	if c.proof != nil {

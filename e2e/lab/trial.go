@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,22 +30,34 @@ type trial struct {
 	ctx     context.Context // ends when a proof has taken too long
 	profile Profile
 
-	host    place   // behind the network; hosts[0]
-	hosts   []place // all that the lab has there
-	router  place   // its address in the network; without one (open) it is the host
-	egress  netip.Addr
-	server  place // on the internet, any port of it
-	second  place // another one
-	host6   place // the same over IPv6; invalid addresses where there is none
-	server6 place
+	host     place   // behind the network; hosts[0]
+	hosts    []place // all that the lab has there
+	router   place   // its address in the network; without one (open) it is the host
+	egress   netip.Addr
+	server   place // on the internet, any port of it; servers[0]
+	second   place // another one; servers[1]
+	servers  []place
+	stranger place      // a server that the host sends nothing to
+	nobody   netip.Addr // a public address that swallows all that is sent to it
+	host6    place      // the same over IPv6; invalid addresses where there is none
+	router6  place
+	server6  place
 
 	name      string // of server, in the internet's DNS
 	dnsaddr   string // a name below which DNS has server's multiaddr: _dnsaddr.<dnsaddr> TXT
 	equipment equipment
 	pki       authorities
 
+	// reboot has the router forget all flows, and its firewall start anew.
+	reboot func() error
+
+	seen  []string
+	ports uint16 // handed out
+
+	mu   sync.Mutex // guards the field below
+	wire *wire      // outside the router; nil without one
+
 	opened []io.Closer
-	seen   []string
 }
 
 // place is where a socket is opened: a namespace, and the address it has there.
@@ -75,14 +88,20 @@ func (t *trial) saw(format string, args ...any) {
 	t.seen = append(t.seen, fmt.Sprintf(format, args...))
 }
 
-func (t *trial) keep(c io.Closer) { t.opened = append(t.opened, c) }
+func (t *trial) keep(c io.Closer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opened = append(t.opened, c)
+}
 
 // close lets go of what a proof has opened.
 func (t *trial) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, c := range t.opened {
 		_ = c.Close() // a proof may have done so
 	}
-	t.opened, t.seen = nil, nil
+	t.opened = nil
 }
 
 // pause waits, which proofs of timers have to.
@@ -100,7 +119,7 @@ type end struct {
 	name   string
 	stream net.Conn
 	packet *net.UDPConn
-	peer   netip.AddrPort // whom a UDP socket writes to
+	peer   netip.AddrPort // who is at the other end, as this one sees it; a UDP socket writes there
 }
 
 // flow is what two ends say to each other.
@@ -114,9 +133,9 @@ func maxSegment(bytes int) option {
 	return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, bytes) }
 }
 
-// sharedPort lets several connections leave from one port.
+// sharedPort lets several connections leave from one port, and a listener have it.
 func sharedPort(fd int) error {
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
 // dontFragment has packets go whole or not at all.
@@ -136,10 +155,10 @@ func control(options []option) func(string, string, syscall.RawConn) error {
 }
 
 // listen opens a TCP listener. Its connections send nothing of their own accord.
-func (t *trial) listen(at place, port uint16) (*net.TCPListener, error) {
+func (t *trial) listen(at place, port uint16, options ...option) (*net.TCPListener, error) {
 	var l net.Listener
 	err := at.ns.do(func() (err error) {
-		c := net.ListenConfig{KeepAlive: -1}
+		c := net.ListenConfig{KeepAlive: -1, Control: control(options)}
 		c.SetMultipathTCP(false)
 		l, err = c.Listen(t.ctx, "tcp", at.at(port).String())
 		return err
@@ -161,23 +180,33 @@ func (t *trial) accept(l *net.TCPListener, wait time.Duration) (*end, error) {
 		return nil, err
 	}
 	t.keep(c)
-	return &end{name: "server", stream: c}, nil
+	return &end{name: "server", stream: c, peer: c.RemoteAddr().(*net.TCPAddr).AddrPort()}, nil
 }
 
 // dial connects over TCP from a port of a place, 0 for any. The error is the
 // system's own, such as ECONNREFUSED; what met silence for so long has timed out.
 func (t *trial) dial(from place, port uint16, to netip.AddrPort, wait time.Duration, options ...option) (*end, error) {
-	d := net.Dialer{Timeout: wait, KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(from.at(port)), Control: control(options)}
+	return t.dialWith(net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(from.at(port))}, from, "tcp", to, options)
+}
+
+// dialUDP opens a UDP socket to one address, which hears of ICMP errors.
+func (t *trial) dialUDP(from place, to netip.AddrPort, options ...option) (*end, error) {
+	return t.dialWith(net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(from.at(0))}, from, "udp", to, options)
+}
+
+func (t *trial) dialWith(d net.Dialer, from place, network string, to netip.AddrPort, options []option) (*end, error) {
+	d.KeepAlive, d.Control = -1, control(options)
+	d.SetMultipathTCP(false)
 	var c net.Conn
 	err := from.ns.do(func() (err error) {
-		c, err = d.DialContext(t.ctx, "tcp", to.String())
+		c, err = d.DialContext(t.ctx, network, to.String())
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	t.keep(c)
-	return &end{name: "host", stream: c}, nil
+	return &end{name: "host", stream: c, peer: to}, nil
 }
 
 // packets opens a UDP socket, which writes to peer.
@@ -254,6 +283,14 @@ func (f flow) hello() error {
 	return nil
 }
 
+// local is the socket's own address.
+func (e *end) local() netip.AddrPort {
+	if e.packet != nil {
+		return e.packet.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	return netip.MustParseAddrPort(e.stream.LocalAddr().String())
+}
+
 func (e *end) write(text string) (err error) {
 	if e.packet != nil {
 		_, err = e.packet.WriteToUDPAddrPort([]byte(text), e.peer)
@@ -319,6 +356,15 @@ func (e *end) lost(to *end, text string) error {
 	return fmt.Errorf("what the %s says is not lost: %.40q arrives", e.name, got)
 }
 
+// reply writes text, and returns what comes back next.
+func (e *end) reply(text string, wait time.Duration) (string, error) {
+	if err := e.write(text); err != nil {
+		return "", err
+	}
+	got, _, err := e.read(wait)
+	return got, err
+}
+
 func (e *end) pass(to *end, text string, wait time.Duration) (string, netip.AddrPort, error) {
 	if err := e.write(text); err != nil {
 		return "", netip.AddrPort{}, err
@@ -346,89 +392,3 @@ func (f flow) dead() error {
 func isReset(err error) bool { return errors.Is(err, unix.ECONNRESET) }
 
 func isRefused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
-
-// port is one of TCP or UDP.
-type port struct {
-	network string // tcp or udp
-	number  uint16
-}
-
-func (p port) String() string { return fmt.Sprintf("%s %d", strings.ToUpper(p.network), p.number) }
-
-// open opens a flow of either kind to a port of the server, and has both
-// directions carry.
-func (t *trial) open(p port) (flow, error) { return t.openFrom(t.host, 0, t.server, p) }
-
-func (t *trial) openFrom(from place, fromPort uint16, to place, p port) (f flow, err error) {
-	if p.network == "udp" {
-		f, err = t.datagramsFrom(from, fromPort, to, p.number)
-	} else {
-		f, err = t.streamFrom(from, fromPort, to, p.number, sharedPort)
-	}
-	if err == nil {
-		err = f.alive()
-	}
-	if err != nil {
-		return f, fmt.Errorf("%s: %w", p, err)
-	}
-	return f, nil
-}
-
-// passes is nil when flows to all of these ports of the server arrive.
-func (t *trial) passes(ports ...port) error {
-	var errs []error
-	for _, p := range ports {
-		_, err := t.open(p)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// dropped is nil when what goes to these ports of the server vanishes: nothing
-// arrives, and nobody is told.
-func (t *trial) dropped(ports ...port) error {
-	var errs []error
-	for _, p := range ports {
-		if err := t.unanswered(t.host, t.server, p); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// unanswered is nil when what is sent from one place to a listening port of
-// another vanishes on the way.
-func (t *trial) unanswered(from, to place, p port) error {
-	if p.network == "udp" {
-		far, err := t.packets(to, p.number, netip.AddrPort{})
-		if err != nil {
-			return err
-		}
-		defer far.packet.Close()
-		near, err := t.packets(from, 0, to.at(p.number))
-		if err != nil {
-			return err
-		}
-		return near.lost(far, "is anybody there?")
-	}
-	l, err := t.listen(to, p.number)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	if _, err := t.dial(from, 0, to.at(p.number), silence); !timedOut(err) {
-		return fmt.Errorf("it is not dropped silently: %w", orConnects(err))
-	}
-	if _, err := t.accept(l, time.Millisecond); !timedOut(err) {
-		return errors.New("it seems to be dropped, and arrives")
-	}
-	return nil
-}
-
-// orConnects is err, or that there was none.
-func orConnects(err error) error {
-	if err == nil {
-		return errors.New("it connects")
-	}
-	return err
-}

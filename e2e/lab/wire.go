@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +24,36 @@ type wire struct {
 	flaw flaw
 	link atomic.Pointer[link]
 	box  atomic.Pointer[box] // nil: nobody looks into what passes
+
+	mu       sync.Mutex // guards the fields below
+	asked    link
+	smoothed bool
+}
+
+// set gives a wire the qualities of a link, and returns those it had.
+func (w *wire) set(l link) (before link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, w.asked = w.asked, l
+	w.update()
+	return before
+}
+
+// smooth has a wire be in order, while something else is tried over it, or lets
+// it be as it was asked to.
+func (w *wire) smooth(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.smoothed = on
+	w.update()
+}
+
+func (w *wire) update() {
+	l := w.asked
+	if w.smoothed {
+		l.Delay, l.Jitter, l.Loss, l.Reorder, l.Rate = min(l.Delay, provingLatency), 0, 0, 0, 0
+	}
+	w.link.Store(&l)
 }
 
 // way is one direction of a wire.
