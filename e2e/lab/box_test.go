@@ -25,6 +25,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/multiformats/go-multiaddr"
+
+	"github.com/worldcompute/wce2e/inventory"
 )
 
 // conversation is a TCP flow as a box sees it. Sequence numbers wrap around in it.
@@ -457,5 +459,39 @@ func TestAServersNameIsReadAsSoonAsItIsThere(t *testing.T) {
 		if _, err := serverName([]byte(other)); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: %v", other, err)
 		}
+	}
+}
+
+// BenchmarkFrame is what a wire does to each frame beyond moving it, on a plain
+// link and with a box in it that knows nothing, or is done with the flow, or reads it.
+func BenchmarkFrame(b *testing.B) {
+	for name, watches := range map[string][]watch{
+		"plain":     nil,
+		"harmless":  {func(*box, flowKey) inspector { return &opening{text: plainHandshake, verdict: killed} }},
+		"inspected": {func(*box, flowKey) inspector { return &byteCap{left: 1 << 60} }},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := &conversation{ends: [2]netip.AddrPort{netip.MustParseAddrPort(nearEnd), netip.MustParseAddrPort(farEnd)}}
+			w := new(wire)
+			w.set(link{Link: inventory.Link{Delay: 10 * time.Millisecond}})
+			w.box.Store(newBox(watches, defaultZone, nil))
+			one := &way{wire: w, course: newCourse(0)}
+			const bytes = 1448
+			one.lets(c.frame(dialler, layers.TCP{SYN: true, Seq: 0}, ""), w.link.Load())
+			frame := c.frame(dialler, layers.TCP{ACK: true, Seq: 1}, strings.Repeat("x", bytes))
+			seq := frame[virtioSize+etherSize+20+4:]
+			now := time.Now()
+			n := uint32(1)
+			for b.Loop() {
+				binary.BigEndian.PutUint32(seq, n)
+				n += bytes
+				l := w.link.Load()
+				if !one.lets(frame, l) {
+					b.Fatal("a frame is lost")
+				}
+				one.course.takes(l, len(frame), now)
+			}
+			b.SetBytes(bytes)
+		})
 	}
 }

@@ -45,6 +45,7 @@ type trial struct {
 
 	name      string // of server, in the internet's DNS
 	dnsaddr   string // a name below which DNS has server's multiaddr: _dnsaddr.<dnsaddr> TXT
+	wire      *wire  // outside the router; nil without one
 	equipment equipment
 	pki       authorities
 
@@ -54,9 +55,7 @@ type trial struct {
 	seen  []string
 	ports uint16 // handed out
 
-	mu   sync.Mutex // guards the field below
-	wire *wire      // outside the router; nil without one
-
+	mu     sync.Mutex // guards the field below
 	opened []io.Closer
 }
 

@@ -15,10 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wire is a cable with latency between two interfaces: packet sockets, since
-// some kernels have no netem and close /dev/net/tun to ordinary users. Frames
-// keep their virtio header, so that checksums that the sender left to its card
-// and segments of up to 64 KiB pass as they are.
+// wire is a cable between two interfaces, as good as its link, and perhaps with
+// somebody who looks at what passes: packet sockets, since some kernels have no
+// netem and close /dev/net/tun to ordinary users. Frames keep their virtio header,
+// so that checksums that the sender left to its card and segments of up to 64 KiB
+// pass as they are, unless the link or the box has to see them packet by packet.
 type wire struct {
 	ways [2]*way // from the near end, and to it
 	flaw flaw
@@ -26,34 +27,8 @@ type wire struct {
 	box  atomic.Pointer[box] // nil: nobody looks into what passes
 
 	mu       sync.Mutex // guards the fields below
-	asked    link
-	smoothed bool
-}
-
-// set gives a wire the qualities of a link, and returns those it had.
-func (w *wire) set(l link) (before link) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	before, w.asked = w.asked, l
-	w.update()
-	return before
-}
-
-// smooth has a wire be in order, while something else is tried over it, or lets
-// it be as it was asked to.
-func (w *wire) smooth(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.smoothed = on
-	w.update()
-}
-
-func (w *wire) update() {
-	l := w.asked
-	if w.smoothed {
-		l.Delay, l.Jitter, l.Loss, l.Reorder, l.Rate = min(l.Delay, provingLatency), 0, 0, 0, 0
-	}
-	w.link.Store(&l)
+	asked    link       // what it is to be
+	smoothed bool       // and is not for now
 }
 
 // way is one direction of a wire.
@@ -116,6 +91,32 @@ func (w *wire) run(fail func(error)) {
 		go func() { fail(one.receive()) }()
 		go func() { fail(one.send()) }()
 	}
+}
+
+// set gives a wire the qualities of a link, and returns those it had.
+func (w *wire) set(l link) (before link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, w.asked = w.asked, l
+	w.update()
+	return before
+}
+
+// smooth has a wire be in order, while something else is tried over it, or lets
+// it be as it was asked to.
+func (w *wire) smooth(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.smoothed = on
+	w.update()
+}
+
+func (w *wire) update() {
+	l := w.asked
+	if w.smoothed {
+		l.Delay, l.Jitter, l.Loss, l.Reorder, l.Rate = min(l.Delay, provingLatency), 0, 0, 0, 0
+	}
+	w.link.Store(&l)
 }
 
 // receive takes frames off the near interface and stamps when they are due.
