@@ -67,6 +67,9 @@ func Mutants(profiles ...string) ([]string, error) {
 			return nil, err
 		}
 		for _, c := range p.claims() {
+			if c.name == waysName { // it follows from the others
+				continue
+			}
 			if m := p.Name + without + c.name; !slices.Contains(names, m) {
 				names = append(names, m)
 			}
@@ -238,7 +241,7 @@ func (p Profile) claims() []claim {
 		}
 		return 0
 	})
-	return list
+	return append(list, p.waysClaim())
 }
 
 // proveAll proves what the profile says. Of a mutant only that counts which it
@@ -272,7 +275,9 @@ func (t *trial) prove(c claim) Proof {
 		err = c.proof(t)
 	}
 	p := Proof{Profile: t.profile.Name, Name: c.name, Does: c.does, Saw: strings.Join(t.seen, "; "), Took: time.Since(start)}
-	if err != nil {
+	if errors.Is(err, errHidden) {
+		p.Hidden = err.Error()
+	} else if err != nil {
 		p.Err = cmp.Or(strings.ReplaceAll(err.Error(), "\n", "; "), "it failed without a word")
 	}
 	return p

@@ -52,11 +52,11 @@ type trial struct {
 	// reboot has the router forget all flows, and its firewall start anew.
 	reboot func() error
 
-	seen  []string
 	ports uint16 // handed out
 
-	mu     sync.Mutex // guards the field below
+	mu     sync.Mutex // guards the fields below
 	opened []io.Closer
+	seen   []string
 }
 
 // place is where a socket is opened: a namespace, and the address it has there.
@@ -66,6 +66,10 @@ type place struct {
 }
 
 func (p place) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(p.addr, port) }
+
+// errHidden tells that other rules of a composed profile leave nothing to be seen
+// of one.
+var errHidden = errors.New("other rules leave nothing to be seen of it")
 
 const (
 	// silence is how long nothing has to arrive for it to have been dropped: many
@@ -84,6 +88,8 @@ func (t *trial) timer(d time.Duration) time.Duration { return min(d, provingTime
 
 // saw notes an observation for the report, as a clause.
 func (t *trial) saw(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.seen = append(t.seen, fmt.Sprintf(format, args...))
 }
 
@@ -124,6 +130,14 @@ type end struct {
 // flow is what two ends say to each other.
 type flow struct{ near, far *end }
 
+// network is tcp or udp.
+func (f flow) network() string {
+	if f.near.packet != nil {
+		return "udp"
+	}
+	return "tcp"
+}
+
 // option sets something on a socket before it is connected or bound.
 type option func(fd int) error
 
@@ -132,9 +146,14 @@ func maxSegment(bytes int) option {
 	return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, bytes) }
 }
 
+// reusedPort has a port be free as soon as its connection has been closed.
+func reusedPort(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+}
+
 // sharedPort lets several connections leave from one port, and a listener have it.
 func sharedPort(fd int) error {
-	return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	return errors.Join(reusedPort(fd), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
 // dontFragment has packets go whole or not at all.
@@ -185,6 +204,9 @@ func (t *trial) accept(l *net.TCPListener, wait time.Duration) (*end, error) {
 // dial connects over TCP from a port of a place, 0 for any. The error is the
 // system's own, such as ECONNREFUSED; what met silence for so long has timed out.
 func (t *trial) dial(from place, port uint16, to netip.AddrPort, wait time.Duration, options ...option) (*end, error) {
+	if port != 0 {
+		options = append(options, reusedPort)
+	}
 	return t.dialWith(net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(from.at(port))}, from, "tcp", to, options)
 }
 
