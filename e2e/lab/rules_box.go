@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -50,7 +51,10 @@ var killAfterHandshake = rule{name: "kill-after-handshake",
 			if err != nil {
 				return err
 			}
-			if err := f.hold(d); err != nil {
+			if err := f.hold(d[:1]); err != nil {
+				return fmt.Errorf("%w: %w", errHidden, err)
+			}
+			if err := f.hold(d[1:]); err != nil {
 				return err
 			}
 			if err := f.killedBy(f.near, "\x00\x05hello"); err != nil {
@@ -58,7 +62,7 @@ var killAfterHandshake = rule{name: "kill-after-handshake",
 			}
 		}
 		t.saw("the handshake and the first data pass, and then both ends are reset")
-		return t.carries(slicesOf(libp2pTLS[2:], libp2pTLS[2:])) // TLS by itself, as of HTTPS
+		return t.carries(slices.Concat(libp2pTLS[2:], libp2pTLS[2:])) // TLS by itself, as of HTTPS
 	}}
 
 // swallowLengths knows libp2p without reading it.
@@ -66,7 +70,7 @@ var swallowLengths = rule{name: "swallow-lengths",
 	does:  "TCP flows whose first messages are as long as those of libp2p's handshake are swallowed, whatever is in them",
 	apply: watching(func(*box, flowKey) inspector { return new(handshakeLengths) }),
 	proof: func(t *trial) error {
-		for _, d := range []dialogue{libp2pNoise.masked(), libp2pTLS} {
+		for _, d := range []dialogue{libp2pNoise.masked(), slices.Concat(libp2pTLS[:2].masked(), libp2pTLS[2:])} {
 			f, err := t.anyStream()
 			if err != nil {
 				return err
@@ -87,7 +91,7 @@ var swallowLengths = rule{name: "swallow-lengths",
 			}
 		}
 		t.saw("Noise that is masked is lost with its answer, TLS below multistream with its hello, and all that follows")
-		longer := append(dialogue{}, libp2pNoise.masked()...)
+		longer := libp2pNoise.masked()
 		longer[2].text += "x"
 		return t.carries(longer)
 	}}
@@ -146,6 +150,9 @@ func capBytes(port uint16, most int) rule {
 			return &byteCap{left: most}
 		}),
 		proof: func(t *trial) error {
+			if !t.lets(tcp(port)) {
+				return fmt.Errorf("%w: TCP to port %d does not pass", errHidden, port)
+			}
 			f, err := t.stream(port)
 			if err != nil {
 				return err
@@ -193,18 +200,11 @@ var (
 
 // masked is a dialogue of the same lengths in which nothing can be read.
 func (d dialogue) masked() dialogue {
-	hidden := append(dialogue{}, d...)
+	hidden := slices.Clone(d)
 	for i := range hidden {
 		hidden[i].text = strings.Repeat("#", len(hidden[i].text))
 	}
 	return hidden
-}
-
-func slicesOf(parts ...dialogue) (all dialogue) {
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all
 }
 
 // from is the end on a side, and the one that hears it.
