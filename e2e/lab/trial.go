@@ -317,7 +317,10 @@ func (e *end) write(text string) (err error) {
 		_, err = e.packet.WriteToUDPAddrPort([]byte(text), e.peer)
 		return err
 	}
-	_, err = io.WriteString(e.stream, text)
+	// What vanishes on its way fills the sender's buffer at some point.
+	if err = e.stream.SetWriteDeadline(time.Now().Add(answerWait)); err == nil {
+		_, err = io.WriteString(e.stream, text)
+	}
 	return err
 }
 

@@ -102,7 +102,7 @@ func (t *trial) reachTCP(relay place) error {
 }
 
 // manyBytes are more than a network lets pass that only seems to let things pass.
-var manyBytes = strings.Repeat("x", 64<<10)
+var manyBytes = strings.Repeat("x", 32<<10)
 
 func (t *trial) reachQUIC(relay place) error {
 	far, err := t.packets(relay, 4001, netip.AddrPort{})
