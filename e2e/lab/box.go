@@ -227,7 +227,6 @@ func (k flowKey) reversed() flowKey { return flowKey{k.listener, k.dialler} }
 // segment is a frame with a TCP segment in it, taken apart. It is used again and
 // again.
 type segment struct {
-	frame   []byte // without the virtio header
 	ether   layers.Ethernet
 	ip4     layers.IPv4
 	ip6     layers.IPv6
