@@ -68,6 +68,7 @@ type Lab struct {
 type LabNetwork struct {
 	Name    string
 	Profile string // of e2e/lab, or several joined by +
+	Link    Link   // between its router and the internet, or, without a router, of each of its hosts
 	Line    int    // of the profile
 }
 

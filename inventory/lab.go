@@ -59,8 +59,9 @@ func labNetworks(v value) []LabNetwork {
 		if !wordShape.MatchString(e.name) {
 			e.notAWord(e.name)
 		}
-		p := e.mapping("profile").get("profile")
-		list = append(list, LabNetwork{Name: e.name, Profile: profile(p), Line: p.line})
+		m := e.mapping("profile", "link")
+		p := m.get("profile")
+		list = append(list, LabNetwork{Name: e.name, Profile: profile(p), Link: link(m.get("link")), Line: p.line})
 	}
 	return list
 }

@@ -46,7 +46,11 @@ func scrubHost(h Host) *yaml.Node {
 func scrubLab(l *Lab) *yaml.Node {
 	networks, hosts := fields(), fields()
 	for _, n := range l.Networks {
-		add(networks, n.Name, fields("profile", n.Profile))
+		network := fields("profile", n.Profile)
+		if n.Link != (Link{}) {
+			add(network, "link", scrubLink(n.Link))
+		}
+		add(networks, n.Name, network)
 	}
 	for _, h := range l.Hosts {
 		add(hosts, h.Name, h.Network)

@@ -39,6 +39,10 @@
 // reboot of a router, a dead link. There is IPv6 only where a profile of the lab
 // asks for it.
 //
+// Links also lose, delay and reorder packets, have a rate and an MTU, as their
+// network's inventory and profile say; boxes in them follow TCP flows, for what no
+// single packet tells. All of it is done in this process, on every kernel alike.
+//
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it
 // went direct. Addresses of the core are ordinary public ones, since libp2p does

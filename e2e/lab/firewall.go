@@ -51,10 +51,11 @@ type firewall struct {
 	dropInvalid   bool          // what conntrack finds in no flow
 	idleUDP       time.Duration // when a silent flow is forgotten; 0 means the kernel's default
 	idleTCP       time.Duration
-	marks         uint32 // conntrack marks in use
-	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
-	proving       bool   // timers are cut to provingTimer
-	err           error  // what cannot be, such as two kinds of NAT
+	marks         uint32  // conntrack marks in use
+	link                  // what the one outside is like, beyond what the inventory says
+	watches       []watch // what a box in it looks for
+	proving       bool    // timers are cut to provingTimer
+	err           error   // what cannot be, such as two kinds of NAT
 }
 
 // surroundings are the addresses that a router has to do with.

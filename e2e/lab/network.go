@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -139,8 +140,7 @@ func (n *network) install(i int, profile string) error {
 	if err := n.installCarrier(i, prof); err != nil {
 		return err
 	}
-	n.wires[i].flaw.maxPacket.Store(int64(f.maxPacket))
-	return nil
+	return n.shape(i, n.edges[i], wan, link{Link: n.plan.Sites[i].Access.Link}.with(f.link), f.watches)
 }
 
 // plugIn gives host i its eth0: to the core over a wire, or to its site's bridge.
@@ -209,11 +209,54 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWire(here, there, n.plan.Latency)
+	w, err := newWire(i, here, there)
 	if err != nil {
 		return err
 	}
 	n.wires = append(n.wires, w)
+	return n.shape(i, near, name, link{Link: a.Link}, nil)
+}
+
+// shape gives wire i, whose near end is an interface of a namespace, the
+// qualities of a link and a box that watches it. What the ends have to know of
+// it they are told.
+func (n *network) shape(i int, near netNS, name string, l link, watches []watch) error {
+	w := n.wires[i]
+	l.Delay = cmp.Or(l.Delay, n.plan.Latency)
+	singly := l.singly() || len(watches) > 0
+	before, watched := w.set(l), w.box.Swap(newBox(watches, n.plan.Zone, w.inject)) != nil
+	if l.mtu() == before.mtu() && singly == (before.singly() || watched) {
+		return nil
+	}
+	for _, end := range []struct {
+		ns   netNS
+		name string
+	}{{near, name}, {n.core, coreEnd(i)}} {
+		if err := end.ns.edit(func(h *netlink.Handle) error { return sendAs(h, end.name, l.mtu(), singly) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAs sets how long the packets are that an interface sends, and whether they
+// leave it singly or in segments.
+func sendAs(h *netlink.Handle, name string, mtu int, singly bool) error {
+	const any = 65535 // GSO_MAX_SEGS of <linux/netdevice.h>
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	if err := h.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %s to %d: %w", name, mtu, err)
+	}
+	segments := any
+	if singly || !wireCarriesUDPSegments() {
+		segments = 1
+	}
+	if err := h.LinkSetGSOMaxSegs(l, segments); err != nil {
+		return fmt.Errorf("have %s send segments of at most %d packets: %w", name, segments, err)
+	}
 	return nil
 }
 

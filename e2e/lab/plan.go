@@ -47,6 +47,7 @@ type plan struct {
 type access struct {
 	Addr, Core   netip.Addr
 	Addr6, Core6 netip.Addr // invalid without IPv6
+	Link         inventory.Link
 }
 
 // site is a network behind a router.
@@ -101,6 +102,9 @@ func Check(l *inventory.Lab) error {
 	known := map[string]bool{}
 	for _, n := range l.Networks {
 		known[n.Name] = true
+		if n.Link.Delay > maxLatency {
+			bad(n.Line, "lab.networks."+n.Name+".link.delay", "", "%s is more than %s", n.Link.Delay, maxLatency)
+		}
 		if _, err := profileNamed(n.Profile); err != nil {
 			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)
 		}
@@ -156,9 +160,9 @@ func badZone(zone string) string {
 func newPlan(l *inventory.Lab) plan {
 	p := plan{Latency: l.Latency, Zone: cmp.Or(l.Zone, defaultZone)}
 	siteOf := map[string]int{}
-	profileOf := map[string]string{}
+	networks := map[string]inventory.LabNetwork{}
 	for _, n := range l.Networks {
-		profileOf[n.Name] = n.Profile
+		networks[n.Name] = n
 		siteOf[n.Name] = -1
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
@@ -171,9 +175,10 @@ func newPlan(l *inventory.Lab) plan {
 	link := func() access { links++; return nthAccess(links-1, p.IPv6) }
 	inside := make([]int, len(p.Sites))
 	for _, h := range l.Hosts {
-		m := machine{Name: h.Name, Network: h.Network, Profile: profileOf[h.Network], Site: siteOf[h.Network]}
+		m := machine{Name: h.Name, Network: h.Network, Profile: networks[h.Network].Profile, Site: siteOf[h.Network]}
 		if m.Site < 0 {
 			m.attach(link())
+			m.Access.Link = networks[h.Network].Link
 		} else {
 			inside[m.Site]++
 			m.behind(p.Sites[m.Site], inside[m.Site])
@@ -190,6 +195,7 @@ func newPlan(l *inventory.Lab) plan {
 
 func newSite(n inventory.LabNetwork, i int, prof Profile) site {
 	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, prof.ipv6)}
+	s.Access.Link = n.Link
 	if !prof.nat64 {
 		s.LAN = nthLAN(i)
 	}

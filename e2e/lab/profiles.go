@@ -47,7 +47,7 @@ var loggedIn = Truth{Ways: everyWay, Direct: punched, Events: []Event{{After: 10
 func (b build) needsIPv6() bool { return b.ipv6 || b.nat64 }
 
 // catalogue is in the order in which a reader learns them.
-var catalogue = slices.Concat(baseProfiles, ruleProfiles, serviceProfiles)
+var catalogue = slices.Concat(baseProfiles, ruleProfiles, wireProfiles, serviceProfiles)
 
 var baseProfiles = []Profile{
 	{open, "a VPS: public addresses, nothing in between", unhindered.exposed(), build{public: true}},

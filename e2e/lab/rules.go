@@ -34,6 +34,8 @@ type rule struct {
 	// first has it proven before the profile's other rules, which cannot be seen
 	// until it has let somebody in.
 	first bool
+	// link: it is about the link outside. Others are proven over one that is in order.
+	link bool
 }
 
 // iifname "lan" meta l4proto udp drop

@@ -172,6 +172,7 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 			t.outer, t.front = place{n.edges[m.Site], s.Carrier.Core}, s.Carrier.Addr
 		}
 		t.reboot = func() error { return n.restart(m.Site, s.Profile) }
+		t.wire = n.wires[m.Site]
 	}
 	if t.equipment, err = n.equipment(m); err != nil {
 		return nil, err
@@ -223,6 +224,7 @@ func provingServer(i int, nth byte) netip.Addr {
 type claim struct {
 	name, does string
 	first      bool
+	link       bool
 	proof      proof
 }
 
@@ -233,10 +235,10 @@ func (p Profile) claims() []claim {
 		if r.proof == nil && r.stops != nil {
 			r.proof = func(t *trial) error { return t.onlyDrops(r.stops) }
 		}
-		list = append(list, claim{r.name, r.does, r.first, r.proof})
+		list = append(list, claim{r.name, r.does, r.first, r.link, r.proof})
 	}
 	for _, s := range p.services {
-		list = append(list, claim{s.name, s.does, false, s.proof})
+		list = append(list, claim{s.name, s.does, false, false, s.proof})
 	}
 	slices.SortStableFunc(list, func(a, b claim) int {
 		switch {
@@ -271,6 +273,9 @@ func (t *trial) prove(c claim) Proof {
 	defer cancel()
 	t.ctx = ctx
 	defer t.close()
+	if t.wire != nil {
+		t.wire.smooth(!c.link)
+	}
 	t.seen = nil
 	start := time.Now()
 	err := errors.New("it has no proof")

@@ -47,6 +47,7 @@ type trial struct {
 
 	name      string // of server, in the internet's DNS
 	dnsaddr   string // a name below which DNS has server's multiaddr: _dnsaddr.<dnsaddr> TXT
+	wire      *wire  // outside the router; nil without one
 	equipment equipment
 	pki       authorities
 
@@ -323,7 +324,10 @@ func (e *end) write(text string) (err error) {
 		_, err = e.packet.WriteToUDPAddrPort([]byte(text), toward(own, e.peer))
 		return err
 	}
-	_, err = io.WriteString(e.stream, text)
+	// What vanishes on its way fills the sender's buffer at some point.
+	if err = e.stream.SetWriteDeadline(time.Now().Add(answerWait)); err == nil {
+		_, err = io.WriteString(e.stream, text)
+	}
 	return err
 }
 

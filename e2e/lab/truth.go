@@ -79,6 +79,7 @@ const (
 	IPv6Broken         Cause = "ipv6_broken"          // IPv6 seems to be there
 	HTTPIntercepted    Cause = "http_intercepted"     // somebody reads plain HTTP
 	FlowsLimited       Cause = "flows_limited"        // few flows at a time
+	BytesCapped        Cause = "bytes_capped"         // flows freeze when so much has come
 	Throttled          Cause = "throttled"            // little goes through
 	Lossy              Cause = "lossy"                // packets get lost
 	Slow               Cause = "slow"                 // round trips are long
