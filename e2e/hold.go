@@ -85,16 +85,16 @@ func (r *run) heldSoFar(start held) (alive bool, proven time.Duration, note stri
 func (r *run) inject(ctx context.Context, f inventory.Fault, heldRelay string) {
 	target := r.faultTarget(f, heldRelay)
 	if target == nil {
-		r.missed("", "fault "+f.Do, fmt.Errorf("no host of the inventory is %s", f.Host))
+		r.missed("", "fault "+string(f.Do), fmt.Errorf("no host of the inventory is %s", f.Host))
 		return
 	}
-	signal := map[string]string{"kill": "KILL", "stop": "TERM"}[f.Do]
+	signal := map[inventory.FaultKind]string{inventory.Kill: "KILL", inventory.Stop: "TERM"}[f.Do]
 	if err := target.ask(ctx, nil, "host", "kill", "--dir", target.dir(), "--signal", signal); err != nil {
-		r.missed(target.Name, "fault "+f.Do, err)
+		r.missed(target.Name, "fault "+string(f.Do), err)
 		return
 	}
 	r.talk.Note(fmt.Sprintf("fault injected: %s the node of %s", f.Do, target.Name))
-	r.note(evidence.FaultDone, target.Name, evidence.Fault{Fault: f.Do, Detail: "SIG" + signal + " to the node"})
+	r.note(evidence.FaultDone, target.Name, evidence.Fault{Fault: string(f.Do), Detail: "SIG" + signal + " to the node"})
 }
 
 func (r *run) faultTarget(f inventory.Fault, heldRelay string) *host {

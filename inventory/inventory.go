@@ -25,7 +25,7 @@ type Inventory struct {
 	Run     Run
 	Job     Job
 	Lab     *Lab    // nil: the hosts are real
-	Faults  []Fault // what is broken on purpose during the hold, in order of After
+	Faults  []Fault // what is broken on purpose, in order: first while the donor joins, then during the hold
 }
 
 // Host is one machine.
@@ -77,14 +77,3 @@ type LabHost struct {
 	Network string
 	Line    int
 }
-
-// Fault is something broken on purpose, to see the right claim fail.
-type Fault struct {
-	After time.Duration // since the start of the hold
-	Do    string        // kill (SIGKILL to the node) or stop (SIGTERM)
-	Host  string        // a host, or HeldRelay
-	Line  int
-}
-
-// HeldRelay as a Fault's Host is the relay whose connection is being held.
-const HeldRelay = "held-relay"

@@ -144,8 +144,8 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 		inv.Run.Hold = f.hold
 	}
 	for _, fault := range inv.Faults {
-		if fault.After >= inv.Run.Hold {
-			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never happen", f.hold, fault.After))
+		if !fault.Joining() && fault.End() >= inv.Run.Hold {
+			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never be over", f.hold, fault.After))
 		}
 	}
 	return inv, nil
