@@ -33,8 +33,9 @@ type Config struct {
 	Bundle    *evidence.Writer // begun by the caller; Run appends, and leaves sealing to the caller
 	Lab       *evidence.LabFacts
 	Source    evidence.Source
-	Version   string // of the suite, for metadata.json
-	Keep      bool   // leave the nodes' files on the hosts; they are then listed as residue
+	Version   string  // of the suite, for metadata.json
+	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
+	Network   Network // nil: what lies between the hosts is not ours to break
 
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)

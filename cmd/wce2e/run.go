@@ -72,13 +72,14 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	}
 	reach := remote.Config{SSHConfig: f.ssh}
 	var facts *evidence.LabFacts
+	var network e2e.Network
 	if inv.Lab != nil {
 		l, err := bringUp(ctx, inv, builds, talk)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, l.Close()) }()
-		reach.SSHConfig, facts = l.SSHConfig, labFacts(inv.Lab)
+		reach.SSHConfig, facts, network = l.SSHConfig, labFacts(inv.Lab), l
 	}
 	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
 	if err != nil {
@@ -88,7 +89,7 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reach.Log = log
 	results, err := e2e.Run(ctx, e2e.Config{
-		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep,
+		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep, Network: network,
 		// Over SSH, in a lab as elsewhere.
 		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
 			return remote.Dial(ctx, h.SSH, reach)
