@@ -43,6 +43,16 @@ func reservation(h *history, f *finding) {
 		return
 	}
 	*f = *best
+	// What may be done before the hold is done while the donor joins.
+	h.tellFaults(f, "While "+donor.Name+" joined", h.upOf(donor), h.faultsBeforeHold())
+}
+
+// upOf is when the suite first saw a host's node up.
+func (h *history) upOf(x *host) (t time.Time) {
+	if len(x.ups) > 0 {
+		t = x.ups[0].event.TS
+	}
+	return t
 }
 
 // reserving is one reservation.
@@ -74,7 +84,6 @@ func (r *reserving) judge() {
 		r.voucher()
 	}
 	how := r.relaysWord()
-	defer r.h.tellFaults(r.f, "While "+r.donor.Name+" joined", r.h.faultsBeforeHold())
 	if r.f.sound() {
 		r.f.see("%s holds a reservation at %s until %s and listens on %s, as its log says (NewListenAddr); %s.",
 			r.donor.Name, relay, r.made.Expires.UTC().Format(time.RFC3339), addr, how)
