@@ -99,7 +99,7 @@ func (s *story) whereabouts(h *host) []string {
 		switch d := f.data; {
 		case d.Fault == evidence.FaultRoam && f.host == h.name:
 			in = d.To
-			add(f.at, "%s", words("to "+d.To, with("profile", profiles[d.To])))
+			add(f.at, "to %s%s", d.To, with(", profile", profiles[d.To]))
 		case d.Fault == evidence.FaultSetProfile:
 			profiles[d.Network] = d.Profile
 			if d.Network == in {

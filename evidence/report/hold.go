@@ -176,7 +176,11 @@ func (s *story) holdFlags(x timeAxis, start, end *mark[evidence.Hold], donor *ho
 		}
 		flags = append(flags, callout{X: x.x(end.at), End: true, Class: "edge", Label: label, Seq: end.seq})
 	}
-	flags = append(flags, s.faultFlags(x)...)
+	for _, f := range s.faultFlags(x) {
+		if f.Seq > start.seq { // the drawing does not go back to those before
+			flags = append(flags, f)
+		}
+	}
 	for _, m := range donor.events {
 		if m.Kind == "conn.closed" && m.Conn == start.data.Conn && m.at.After(start.at) && (end == nil || m.at.Before(end.at)) {
 			flags = append(flags, callout{X: x.x(m.at), Class: "closed", Label: "held connection closed", Seq: m.seq})
