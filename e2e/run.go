@@ -33,8 +33,9 @@ type Config struct {
 	Bundle    *evidence.Writer // begun by the caller; Run appends, and leaves sealing to the caller
 	Lab       *evidence.LabFacts
 	Source    evidence.Source
-	Version   string // of the suite, for metadata.json
-	Keep      bool   // leave the nodes' files on the hosts; they are then listed as residue
+	Version   string  // of the suite, for metadata.json
+	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
+	Network   Network // nil: what lies between the hosts is not ours to break
 
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)
@@ -265,10 +266,13 @@ func (r *run) byRole(role inventory.Role) *host {
 func (r *run) donor() *host     { return r.byRole(inventory.Donor) }
 func (r *run) submitter() *host { return r.byRole(inventory.Submitter) }
 
-func (r *run) relays() []*host {
+func (r *run) relays() []*host     { return r.allOf(inventory.Relay) }
+func (r *run) neighbours() []*host { return r.allOf(inventory.Neighbour) }
+
+func (r *run) allOf(role inventory.Role) []*host {
 	var hs []*host
 	for _, h := range r.hosts {
-		if h.Role == inventory.Relay {
+		if h.Role == role {
 			hs = append(hs, h)
 		}
 	}

@@ -77,13 +77,14 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	reach := remote.Config{SSHConfig: f.ssh}
 	var facts *evidence.LabFacts
 	var l *lab.Lab
+	var network e2e.Network
 	if inv.Lab != nil {
 		l, err = bringUp(ctx, inv, builds, talk)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, l.Close()) }()
-		reach.SSHConfig, facts = l.SSHConfig, labFacts(inv.Lab)
+		reach.SSHConfig, facts, network = l.SSHConfig, labFacts(inv.Lab), l
 	}
 	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
 	if err != nil {
@@ -102,7 +103,7 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reach.Log = log
 	results, err := e2e.Run(ctx, e2e.Config{
-		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep,
+		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep, Network: network,
 		// Over SSH, in a lab as elsewhere.
 		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
 			return remote.Dial(ctx, h.SSH, reach)
@@ -161,8 +162,8 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 		inv.Run.Hold = f.hold
 	}
 	for _, fault := range inv.Faults {
-		if fault.After >= inv.Run.Hold {
-			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never happen", f.hold, fault.After))
+		if !fault.Joining() && fault.End() >= inv.Run.Hold {
+			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never be over", f.hold, fault.After))
 		}
 	}
 	return inv, nil

@@ -299,7 +299,7 @@ func tryBridge(string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "", ns.edit(func(h *netlink.Handle) error { return addBridge(h, lan, nthLAN(0), netip.Prefix{}) })
+	return "", ns.edit(func(h *netlink.Handle) error { return addBridge(h, lan, bridgeMAC(0), nthLAN(0), netip.Prefix{}) })
 }
 
 func tryTap(string) (string, error) {

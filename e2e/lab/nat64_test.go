@@ -17,18 +17,18 @@ var (
 	server = netip.MustParseAddr("45.10.0.2")
 )
 
-func newBox() *nat64Box {
+func newNAT64Box() *nat64Box {
 	return &nat64Box{mac: make([]byte, 6), last: nat64Pool.Addr().Next(), ipv4: map[netip.Addr]netip.Addr{}, ipv6: map[netip.Addr]netip.Addr{}}
 }
 
-// sent is a packet as a tap reads it.
-func sent(p *packet) []byte {
+// tapped64 is a packet as a tap reads it.
+func tapped64(p *packet) []byte {
 	if p.src.Is6() {
-		f := newBox().frame(etherTypeIPv6, header6, p)
+		f := newNAT64Box().frame(etherTypeIPv6, header6, p)
 		p.write6(f[ipAt:])
 		return f
 	}
-	f := newBox().frame(etherTypeIPv4, header4, p)
+	f := newNAT64Box().frame(etherTypeIPv4, header4, p)
 	ip := f[ipAt:]
 	ip[0], ip[8], ip[9] = 0x45, p.hops, p.proto
 	binary.BigEndian.PutUint16(ip[2:], uint16(header4+len(p.payload)))
@@ -51,7 +51,7 @@ func valid(t *testing.T, p *packet, at int) {
 }
 
 func TestChecksumsAreRightBehindNAT64(t *testing.T) {
-	box := newBox()
+	box := newNAT64Box()
 	for _, c := range []struct {
 		proto, back byte
 		there, here string // payloads of a packet and of the answer, with checksums of 0
@@ -63,7 +63,7 @@ func TestChecksumsAreRightBehindNAT64(t *testing.T) {
 	} {
 		out := &packet{src: phone, dst: in6(server), hops: 60, proto: c.proto, payload: unhex(t, c.there)}
 		out.putSum(c.at)
-		ip := box.translate(sent(out))[ipAt:]
+		ip := box.translate(tapped64(out))[ipAt:]
 		q := read4(ip)
 		valid(t, q, c.at)
 		if q.dst != server || !nat64Pool.Contains(q.src) || q.hops != 60 {
@@ -76,7 +76,7 @@ func TestChecksumsAreRightBehindNAT64(t *testing.T) {
 		if c.back != unix.IPPROTO_UDP { // whose checksum may be missing over IPv4, and may not over IPv6
 			in.putSum(c.at)
 		}
-		back := read6(box.translate(sent(in))[ipAt:])
+		back := read6(box.translate(tapped64(in))[ipAt:])
 		valid(t, back, c.at)
 		if back.src != in6(server) || back.dst != phone {
 			t.Errorf("the answer goes from %s to %s", back.src, back.dst)
@@ -100,19 +100,19 @@ func TestNAT64LosesWhatHasNoCounterpart(t *testing.T) {
 		"a packet outside of the prefix": {src: phone, dst: netip.MustParseAddr("2a00:20::3"), proto: unix.IPPROTO_UDP, payload: udp},
 		"a fragment":                     {src: phone, dst: in6(server), proto: unix.IPPROTO_FRAGMENT, payload: udp},
 	} {
-		if got := newBox().translate(sent(p)); got != nil {
+		if got := newNAT64Box().translate(tapped64(p)); got != nil {
 			t.Errorf("%s is translated to %x", what, got)
 		}
 	}
 }
 
 func FuzzNAT64(f *testing.F) {
-	f.Add(sent(&packet{src: phone, dst: in6(server), proto: unix.IPPROTO_UDP, payload: make([]byte, 12)}))
-	f.Add(sent(&packet{src: server, dst: nat64Pool.Addr().Next().Next(), proto: unix.IPPROTO_TCP, payload: make([]byte, 20)}))
-	inner := sent(&packet{src: nat64Pool.Addr().Next().Next(), dst: server, proto: unix.IPPROTO_UDP, payload: make([]byte, 8)})[ipAt:]
-	f.Add(sent(&packet{src: server, dst: nat64Pool.Addr().Next().Next(), proto: unix.IPPROTO_ICMP, payload: append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, inner...)}))
+	f.Add(tapped64(&packet{src: phone, dst: in6(server), proto: unix.IPPROTO_UDP, payload: make([]byte, 12)}))
+	f.Add(tapped64(&packet{src: server, dst: nat64Pool.Addr().Next().Next(), proto: unix.IPPROTO_TCP, payload: make([]byte, 20)}))
+	inner := tapped64(&packet{src: nat64Pool.Addr().Next().Next(), dst: server, proto: unix.IPPROTO_UDP, payload: make([]byte, 8)})[ipAt:]
+	f.Add(tapped64(&packet{src: server, dst: nat64Pool.Addr().Next().Next(), proto: unix.IPPROTO_ICMP, payload: append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, inner...)}))
 	f.Fuzz(func(_ *testing.T, frame []byte) {
-		b := newBox()
+		b := newNAT64Box()
 		b.lend(phone)
 		b.translate(frame)
 	})
