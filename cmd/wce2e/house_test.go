@@ -47,6 +47,7 @@ var may = map[string][]string{
 	"e2e/remote/onhost": {"evidence"},
 	"e2e/release":       {"evidence"},
 	"e2e/lab":           {"e2e/remote", "inventory"},
+	"e2e/matrix":        {"e2e/lab", "inventory", "node/wire", "evidence", "evidence/report"},
 	"evidence/report":   {"evidence"},
 }
 

@@ -32,6 +32,9 @@ func Check(*inventory.Lab) error { return errNotLinux }
 // Profiles is empty on this system.
 func Profiles() []Profile { return nil }
 
+// Find says that there is no lab on this system.
+func Find(string) (Profile, error) { return Profile{}, errNotLinux }
+
 // Up says that there is no lab on this system.
 func Up(context.Context, Config) (*Lab, error) { return nil, errNotLinux }
 
