@@ -102,6 +102,9 @@ type hostProcess struct {
 // boot starts every host in its namespace. They mount and listen while their
 // links are laid.
 func (n *network) boot() ([]*hostProcess, error) {
+	if n.plan.Proving {
+		return nil, nil
+	}
 	if err := os.Mkdir(n.plan.rootDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make a mount point: %w", err)
 	}

@@ -80,9 +80,6 @@ func (s *served) inside(t *testing.T, profile string) (near, far socket) {
 	return near, s.accept(t, "443")
 }
 
-const webSocketRequest = "GET /chat HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-
 func TestAnInterceptorRelaysWebSocketsAndStreams(t *testing.T) {
 	s := serve(t, "tls-intercept")
 	near, far := s.inside(t, "tls-intercept")

@@ -65,7 +65,7 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	p := newPlan(cfg.Lab)
-	p.Binary, p.Share = cfg.Binary, cfg.Share
+	p.Binary, p.Share, p.Proving = cfg.Binary, cfg.Share, cfg.proving
 	dir, err := makeDir(cfg.Dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("make the lab's folder: %w", err)

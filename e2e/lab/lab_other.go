@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime"
 
@@ -34,6 +35,12 @@ func Profiles() []Profile { return nil }
 
 // Find says that there is no lab on this system.
 func Find(string) (Profile, error) { return Profile{}, errNotLinux }
+
+// SelfTest says that there is no lab on this system.
+func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
+
+// Mutants says that there is no lab on this system.
+func Mutants(...string) ([]string, error) { return nil, errNotLinux }
 
 // Up says that there is no lab on this system.
 func Up(context.Context, Config) (*Lab, error) { return nil, errNotLinux }

@@ -121,7 +121,7 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr)
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr, n.plan.Proving)
 	if err != nil {
 		return err
 	}

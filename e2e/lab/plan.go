@@ -38,6 +38,7 @@ type plan struct {
 	Binary     string
 	Share      map[string]string // as in Config
 	Authorized string            // the client's public key, as a line of authorized_keys
+	Proving    bool              // hosts are namespaces without a process, and timers are short
 	Sites      []site
 	Machines   []machine
 }

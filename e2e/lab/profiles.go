@@ -21,6 +21,8 @@ type build struct {
 	rules  []rule // of the router, in order
 	// services run on the router.
 	services []service
+	// lacks is the rule or service that was left out, to see its proof fail.
+	lacks string
 }
 
 // with is both: what either of them stops is stopped.
@@ -79,7 +81,7 @@ var catalogue = []Profile{
 	{"ipv6-broken", "an ISP whose IPv6 leads nowhere: hosts have addresses and a route, every packet vanishes behind the router", Truth{},
 		build{ipv6: true, rules: []rule{masquerade, dropIPv6}}},
 	{"blocked", "nothing gets out, and nobody is told", Truth{},
-		build{rules: []rule{masquerade, dropAll}}},
+		build{rules: []rule{dropAll}}},
 	{"proxy-only", "an office: nothing gets out but through the HTTP proxy that the environment names, and public names are unknown", Truth{},
 		build{rules: []rule{dropAll}, services: []service{httpProxy{}.service(), httpAnnounced, internal}}},
 	{"proxy-auth", "an office whose HTTP proxy wants a user and a password (Basic), which are in a file on the host", Truth{},
@@ -115,6 +117,50 @@ func Profiles() []Profile { return slices.Clone(catalogue) }
 // profileNamed finds a profile, or composes those that + joins. Their order does
 // not matter: rules stand as in the catalogue.
 func profileNamed(names string) (Profile, error) {
+	names, lacks, mutant := strings.Cut(names, without)
+	p, err := compose(names)
+	if err != nil || !mutant {
+		return p, err
+	}
+	return p.without(lacks)
+}
+
+// without stands between a profile and what is left out of it. Inventories
+// cannot write it: a profile's name has no blanks.
+const without = " without "
+
+// without is p as it would be if what it says of one rule or service were not
+// true: the rule is still there, and does nothing.
+func (p Profile) without(name string) (Profile, error) {
+	p.Name += without + name
+	p.lacks = name
+	p.rules, p.services = slices.Clone(p.rules), slices.Clone(p.services)
+	found := true
+	switch name {
+	case reachable.name: // it is behind NAT
+		p.public, p.rules = false, append(p.rules, masquerade)
+	case ownIPv6.name:
+		p.ipv6 = false
+	default:
+		found = false
+	}
+	for i, r := range p.rules {
+		if r.name == name {
+			p.rules[i].apply, found = r.instead, true
+		}
+	}
+	for i, s := range p.services {
+		if s.name == name {
+			p.services[i].start, p.services[i].equip, found = nil, nil, true
+		}
+	}
+	if !found {
+		return Profile{}, fmt.Errorf("%s: there is no rule or service %q", p.Name, name)
+	}
+	return p, nil
+}
+
+func compose(names string) (Profile, error) {
 	var places []int
 	for name := range strings.SplitSeq(names, "+") {
 		name = strings.TrimSpace(name)
@@ -131,7 +177,11 @@ func profileNamed(names string) (Profile, error) {
 		p := catalogue[i]
 		whole = Profile{whole.Name + " + " + p.Name, whole.Sentence + "; " + p.Sentence, Truth{}, whole.build.with(p.build)}
 	}
-	return whole, whole.contradiction()
+	if err := whole.contradiction(); err != nil {
+		return whole, err
+	}
+	whole.rules = slices.Concat(whole.base(), whole.rules)
+	return whole, nil
 }
 
 // contradiction is what keeps a composed profile from being one network.
@@ -140,9 +190,7 @@ func (p Profile) contradiction() error {
 		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
 	}
 	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	for _, r := range p.rules {
-		r.apply(f)
-	}
+	p.apply(f)
 	if f.err != nil {
 		return fmt.Errorf("%q: %w", p.Name, f.err)
 	}

@@ -10,10 +10,6 @@ import (
 	"github.com/worldcompute/wce2e/inventory"
 )
 
-// silence is how long nothing has to arrive for it to have been dropped: five
-// round trips.
-const silence = 200 * time.Millisecond
-
 // behind is a lab with two public hosts and a network of each profile, with a
 // host in it that has the profile's name.
 func behind(t *testing.T, profiles ...string) *internet {

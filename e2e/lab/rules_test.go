@@ -5,10 +5,8 @@ package lab
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -19,45 +17,45 @@ import (
 const plainHandshake = "\x13/multistream/1.0.0\n"
 
 // flow is a connection between a host behind a router and relay1.
-type flow struct{ near, far end }
+type handFlow struct{ near, far handEnd }
 
 // end is a socket that a hand holds.
-type end struct {
+type handEnd struct {
 	*hand
 	id   int
 	peer string // whom a UDP socket writes to
 }
 
 // connect opens a TCP flow from h to relay1.
-func (i *internet) connect(t *testing.T, h *hand, port string) flow {
+func (i *internet) connect(t *testing.T, h *hand, port string) handFlow {
 	t.Helper()
 	out := h.ask(order{Do: "dial", Network: "tcp4", Addr: i.addr("relay1", port), Timeout: patience})
 	if out.Err != "" {
 		t.Fatalf("TCP %s: %s", port, out.Err)
 	}
 	in := i.relay1.do(order{Do: "accept", ID: i.tcp[port], Timeout: patience})
-	return flow{end{h, out.ID, ""}, end{i.relay1, in.ID, ""}}
+	return handFlow{handEnd{h, out.ID, ""}, handEnd{i.relay1, in.ID, ""}}
 }
 
 // datagrams opens a UDP flow from h to relay1 by saying hello.
-func (i *internet) datagrams(t *testing.T, h *hand, port string) flow {
+func (i *internet) datagrams(t *testing.T, h *hand, port string) handFlow {
 	t.Helper()
-	near := end{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID, i.addr("relay1", port)}
-	far := end{i.relay1, i.udp[port], ""}
+	near := handEnd{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID, i.addr("relay1", port)}
+	far := handEnd{i.relay1, i.udp[port], ""}
 	near.do(order{Do: "write", ID: near.id, Addr: near.peer, Data: []byte("hello")})
 	a := far.ask(order{Do: "read", ID: far.id, Timeout: patience})
 	if a.Err != "" {
 		t.Fatalf("UDP %s: %s", port, a.Err)
 	}
 	far.peer = a.Remote
-	return flow{near, far}
+	return handFlow{near, far}
 }
 
 // says writes text, and returns an error unless it, and nothing else, arrives.
-func (e end) says(to end, text string) error { return e.send(to, text, patience) }
+func (e handEnd) says(to handEnd, text string) error { return e.send(to, text, patience) }
 
 // lost writes text, and returns an error unless nothing at all comes of it.
-func (e end) lost(to end, text string) error {
+func (e handEnd) lost(to handEnd, text string) error {
 	err := e.send(to, text, silence)
 	if silent(err) {
 		return nil
@@ -65,7 +63,7 @@ func (e end) lost(to end, text string) error {
 	return cmp.Or(err, errors.New("it arrived"))
 }
 
-func (e end) send(to end, text string, wait time.Duration) error {
+func (e handEnd) send(to handEnd, text string, wait time.Duration) error {
 	if a := e.ask(order{Do: "write", ID: e.id, Addr: e.peer, Data: []byte(text)}); a.Err != "" {
 		return errors.New(a.Err)
 	}
@@ -80,7 +78,7 @@ func (e end) send(to end, text string, wait time.Duration) error {
 }
 
 // want has text pass, or get lost without a word.
-func want(t *testing.T, passes bool, what string, from, to end) {
+func want(t *testing.T, passes bool, what string, from, to handEnd) {
 	t.Helper()
 	say, word := from.lost, "lost"
 	if passes {
@@ -92,7 +90,7 @@ func want(t *testing.T, passes bool, what string, from, to end) {
 }
 
 // alive is nil when both directions carry.
-func (f flow) alive() error {
+func (f handFlow) alive() error {
 	return errors.Join(f.near.says(f.far, "a question"), f.far.says(f.near, "an answer"))
 }
 
@@ -157,9 +155,9 @@ func TestATLSHelloThatOffersLibp2pIsReset(t *testing.T) {
 	t.Parallel()
 	i := behind(t, "dpi-libp2p-alpn", "home")
 	h := i.behind(t, "dpi-libp2p-alpn")
-	hello := clientHello(t, "/yamux/1.0.0", "libp2p")
+	hello := clientHello("/yamux/1.0.0", "libp2p")
 	for what, text := range map[string]string{
-		"a browser's hello":  clientHello(t, "h2", "http/1.1"),
+		"a browser's hello":  clientHello("h2", "http/1.1"),
 		"a plain handshake":  plainHandshake,
 		"the name elsewhere": "GET /\x06libp2p HTTP/1.1\r\n\r\n",
 	} {
@@ -181,24 +179,6 @@ func TestATLSHelloThatOffersLibp2pIsReset(t *testing.T) {
 	if f := i.connect(t, i.behind(t, "home"), "4001"); f.near.says(f.far, hello) != nil {
 		t.Error("the hello does not even pass at home")
 	}
-}
-
-// clientHello is the first flight of Go's TLS, with the post-quantum key share
-// that makes it longer than a segment.
-func clientHello(t *testing.T, protocols ...string) string {
-	t.Helper()
-	client, server := net.Pipe()
-	defer server.Close()
-	go func() {
-		defer client.Close()
-		_ = tls.Client(client, &tls.Config{ServerName: "relay1", NextProtos: protocols}).Handshake() // fails: nobody answers
-	}()
-	buf := make([]byte, 16<<10)
-	n, err := server.Read(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(buf[:n])
 }
 
 func TestQUICIsBlockedByItsHeader(t *testing.T) {
@@ -235,7 +215,7 @@ func TestPortsOfUDPAreBlockedOneByOne(t *testing.T) {
 		h := i.behind(t, profile)
 		near := h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID
 		for port, passes := range ports {
-			want(t, passes, profile+", UDP to port "+port, end{h, near, i.addr("relay1", port)}, end{i.relay1, i.udp[port], ""})
+			want(t, passes, profile+", UDP to port "+port, handEnd{h, near, i.addr("relay1", port)}, handEnd{i.relay1, i.udp[port], ""})
 		}
 	}
 }
@@ -285,7 +265,7 @@ func TestLongPacketsVanishInABlackHole(t *testing.T) {
 	fits, tooLong := strings.Repeat("x", 1280-headers), strings.Repeat("x", 1281-headers)
 	h := i.behind(t, "pmtu-blackhole")
 	f := i.datagrams(t, h, "4001")
-	for from, to := range map[end]end{f.near: f.far, f.far: f.near} {
+	for from, to := range map[handEnd]handEnd{f.near: f.far, f.far: f.near} {
 		for range 2 { // had ICMP told of the limit, the second would come in fragments
 			if err := from.lost(to, tooLong); err != nil {
 				t.Errorf("1281 bytes from %s: %v", from.name, err)
@@ -354,29 +334,29 @@ func TestADeadHostSeemsToConnectThroughASYNProxy(t *testing.T) {
 func TestFlowsAreForgottenWhenTheyAreIdle(t *testing.T) {
 	t.Parallel()
 	i := behind(t, "udp-idle-15s", "tcp-idle-30s")
-	udp := func() flow {
+	udp := func() handFlow {
 		f := i.datagrams(t, i.behind(t, "udp-idle-15s"), "4001")
 		if err := f.far.says(f.near, "an answer"); err != nil {
 			t.Fatal(err)
 		}
 		return f
 	}
-	tcp := func() flow { return i.connect(t, i.behind(t, "tcp-idle-30s"), "4001") }
+	tcp := func() handFlow { return i.connect(t, i.behind(t, "tcp-idle-30s"), "4001") }
 	var all sync.WaitGroup
-	after := func(idle time.Duration, f flow, check func(flow, time.Duration)) {
+	after := func(idle time.Duration, f handFlow, check func(handFlow, time.Duration)) {
 		all.Go(func() { time.Sleep(idle); check(f, idle) }) // the time is what is tested
 	}
-	lives := func(f flow, idle time.Duration) {
+	lives := func(f handFlow, idle time.Duration) {
 		if err := f.far.says(f.near, "still there?"); err != nil {
 			t.Errorf("%s, idle for %s: %v", f.near.name, idle, err)
 		}
 	}
-	dead := func(f flow, idle time.Duration) {
+	dead := func(f handFlow, idle time.Duration) {
 		if err := f.far.lost(f.near, "still there?"); err != nil {
 			t.Errorf("%s, idle for %s, and what its peer says is not lost: %v", f.near.name, idle, err)
 		}
 	}
-	deadBothWays := func(f flow, idle time.Duration) {
+	deadBothWays := func(f handFlow, idle time.Duration) {
 		dead(f, idle)
 		if err := f.near.lost(f.far, "still there?"); err != nil {
 			t.Errorf("%s, idle for %s, and what it says is not lost: %v", f.near.name, idle, err)
@@ -428,7 +408,7 @@ func TestMappingsAreOpenToOthers(t *testing.T) {
 		if err := f.alive(); err != nil {
 			t.Fatalf("%s: %v", profile, err)
 		}
-		peer, stranger := end{i.relay1, i.udp["80"], f.far.peer}, end{i.relay2, i.udp2, f.far.peer}
+		peer, stranger := handEnd{i.relay1, i.udp["80"], f.far.peer}, handEnd{i.relay2, i.udp2, f.far.peer}
 		want(t, lets.peer, profile+", another port of a peer", peer, f.near)
 		want(t, lets.stranger, profile+", a stranger", stranger, f.near)
 		if lets.stranger {
@@ -445,11 +425,11 @@ func TestMappingsAreOpenToOthers(t *testing.T) {
 	}
 	// What is stopped on its way out opens nothing.
 	h := i.behind(t, "full-cone + udp-443-blocked")
-	near := end{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":7000"}).ID, i.addr("relay1", "443")}
-	if err := near.lost(end{i.relay1, i.udp["443"], ""}, "hello"); err != nil {
+	near := handEnd{h, h.do(order{Do: "listen", Network: "udp4", Addr: ":7000"}).ID, i.addr("relay1", "443")}
+	if err := near.lost(handEnd{i.relay1, i.udp["443"], ""}, "hello"); err != nil {
 		t.Errorf("UDP to 443: %v", err)
 	}
-	want(t, false, "to a port that was never let out", end{i.relay2, i.udp2, i.egress(h.name, "7000")}, near)
+	want(t, false, "to a port that was never let out", handEnd{i.relay2, i.udp2, i.egress(h.name, "7000")}, near)
 }
 
 func TestACarrierGradeNATHasFewPorts(t *testing.T) {

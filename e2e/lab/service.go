@@ -47,6 +47,13 @@ type router struct {
 	local *zone   // names of this network
 	names answers // what its resolver says; services put theirs before it
 	fail  func(error)
+
+	proving bool // timers are cut to provingTimer
+}
+
+// timer is firewall.timer for services.
+func (r *router) timer(d time.Duration) time.Duration {
+	return (&firewall{proving: r.proving}).timer(d)
 }
 
 // localZone is where a network's own names are. It exists in no public DNS.
@@ -60,7 +67,7 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	}
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
-		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail}
+		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail, proving: n.plan.Proving}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
 			return fmt.Errorf("network %s: %w", s.Name, err)
