@@ -88,23 +88,32 @@ func (f *matrixFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, errOut := cmd.Context(), cmd.ErrOrStderr()
+	r, err := p.run(cmd.Context(), cells, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	return f.finish(cmd, r, p.dir)
+}
+
+// run plays all cells and gathers what came of them.
+func (p *play) run(ctx context.Context, cells []matrix.Placed, errOut io.Writer) (r matrix.Results, err error) {
+	f := p.flags
 	p.builds = &builds{Builder: release.Builder{Log: newTalk(errOut).Step}}
 	if p.source, err = p.builds.Source(ctx); err != nil {
-		return err
+		return r, err
 	}
 	if _, _, err := p.builds.get(ctx, runtime.GOOS, runtime.GOARCH); err != nil {
-		return err
+		return r, err
 	}
 	if err := f.makeDir(&p.dir); err != nil {
-		return err
+		return r, err
 	}
 	schedule := matrix.Schedule{Jobs: f.jobs, Busy: busyCells()}
 	if schedule.Jobs == 0 {
 		schedule.Jobs = matrix.Room(len(cells))
 	}
 	fmt.Fprintf(errOut, "==> %d cells, %d at once, each held for %s, seed %d\n", len(cells), min(schedule.Jobs, len(cells)), f.hold, f.seed)
-	r := matrix.Results{
+	r = matrix.Results{
 		Version: matrix.Version, Software: version, Source: p.source, Began: time.Now().UTC(), Hold: evidence.Duration(f.hold), Seed: f.seed,
 	}
 	if f.shard != "" {
@@ -115,7 +124,7 @@ func (f *matrixFlags) run(cmd *cobra.Command, args []string) error {
 	r.Outcomes = schedule.Play(ctx, matrix.Shuffle(cells, f.seed), p.cell, func(all []*matrix.Progress) { stop = live.Watch(all) })
 	stop()
 	r.Ended = time.Now().UTC()
-	return f.finish(cmd, r, p.dir)
+	return r, nil
 }
 
 // plan works out what is to be run, and checks all that the flags say.
