@@ -271,7 +271,10 @@ func (p *play) cell(ctx context.Context, c matrix.Cell, progress *matrix.Progres
 	run := performance{
 		inv: c.Inventory(p.flags.hold, matrix.Faults(truth, p.flags.hold)), builds: p.builds, source: p.source,
 		root: filepath.Join(p.dir, matrix.CellsDir), area: c.Folder(), talk: newTalk(io.Discard),
-		watch: progress.Take, byName: matrix.ByName(c.Donor), deployed: true,
+		watch: progress.Take, introduce: byAddress, deployed: true,
+	}
+	if matrix.ByName(c.Donor) {
+		run.introduce = byName(run.inv.Lab.Zone)
 	}
 	if c.Transport != "" {
 		run.transports = []string{c.Transport}

@@ -30,7 +30,7 @@ type performance struct {
 	// For a matrix:
 	watch      func(evidence.Event) // told of the trace as it grows; nil: nobody is
 	transports []string             // that donor and submitter speak; none: all
-	byName     bool                 // nodes know the relays by a name only, which the lab's DNS knows
+	introduce  introducer           // what donor and submitter start from, in a lab; nil: what the inventory lists, and its relays
 	deployed   bool                 // the lab's hosts have the binary from the start, as of an earlier run
 }
 
@@ -59,8 +59,8 @@ func (p performance) perform(ctx context.Context) (bundle *evidence.Writer, resu
 		}
 		defer func() { err = errors.Join(err, l.Close()) }()
 		reach.SSHConfig, cfg.Lab = l.SSHConfig, labFacts(p.inv.Lab)
-		if p.byName {
-			cfg.Introduce = publish(l, p.inv.Lab.Zone)
+		if p.introduce != nil {
+			cfg.Introduce = func(ctx context.Context, relays []string) ([]string, error) { return p.introduce(ctx, l, relays) }
 		}
 	}
 	if bundle, err = evidence.Create(p.root, p.area, time.Now()); err != nil {
@@ -91,13 +91,19 @@ func (p performance) bringUp(ctx context.Context) (*lab.Lab, error) {
 	return lab.Up(ctx, cfg)
 }
 
-// relaysName is under which the lab's DNS knows the relays.
-const relaysName = "relays"
+// introducer gives what nodes are told to start from, once the relays are up at
+// these addresses.
+type introducer func(ctx context.Context, l *lab.Lab, relays []string) ([]string, error)
 
-// publish tells nodes the name of the relays in place of their addresses.
-func publish(l *lab.Lab, zone string) func(context.Context, []string) ([]string, error) {
-	return func(ctx context.Context, relays []string) ([]string, error) {
-		return []string{"/dnsaddr/" + relaysName + "." + zone}, l.Publish(ctx, relaysName, relays...)
+// byAddress tells nodes where the relays are, and of nobody else: dials of the
+// built-in list lead out of the lab.
+func byAddress(_ context.Context, _ *lab.Lab, relays []string) ([]string, error) { return relays, nil }
+
+// byName tells nodes nothing but a name, below which the lab's DNS has the relays.
+func byName(zone string) introducer {
+	const name = "relays"
+	return func(ctx context.Context, l *lab.Lab, relays []string) ([]string, error) {
+		return []string{"/dnsaddr/" + name + "." + zone}, l.Publish(ctx, name, relays...)
 	}
 }
 

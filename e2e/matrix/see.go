@@ -12,7 +12,7 @@ import (
 
 // Seen is what a run showed, by its trace alone.
 type Seen struct {
-	Join       bool                                `json:"join"`                  // the donor had a connection to a relay
+	Join       bool                                `json:"join"`                  // the donor had a connection to a relay that it did not refuse
 	Transports []string                            `json:"transports,omitempty"`  // by which it held reservations, the first one first
 	Route      string                              `json:"route,omitempty"`       // by which proxy
 	ReservedMS float64                             `json:"reserved_ms,omitempty"` // from the donor's start to its first reservation, by its clock
@@ -48,6 +48,7 @@ type Watcher struct {
 	peers  map[string]string // role -> peer ID of its node, of donor and submitter
 	relays map[string]bool   // peer IDs of relays
 
+	joined  map[connKey]bool          // connections to relays
 	started time.Time                 // the donor's node, by its clock
 	conns   map[connKey]wire.Event    // conn.opened of the donor's and the submitter's
 	circuit map[string]time.Time      // role -> its first circuit with the other one, by its own clock
@@ -63,7 +64,7 @@ type connKey struct{ role, boot, conn string }
 // NewWatcher watches a run that has not begun.
 func NewWatcher() *Watcher {
 	return &Watcher{
-		seen: Seen{Phase: Waiting}, roles: map[string]string{}, peers: map[string]string{}, relays: map[string]bool{},
+		seen: Seen{Phase: Waiting}, roles: map[string]string{}, joined: map[connKey]bool{}, peers: map[string]string{}, relays: map[string]bool{},
 		conns: map[connKey]wire.Event{}, circuit: map[string]time.Time{}, upgrade: map[string]time.Duration{}, fails: map[string]map[string]int{},
 	}
 }
@@ -90,6 +91,7 @@ func See(events []evidence.Event, results evidence.Results) Seen {
 func (w *Watcher) Seen() Seen {
 	s := w.seen
 	s.Transports, s.Direct = slices.Clone(s.Transports), slices.Clone(s.Direct)
+	s.Join = len(w.joined) > 0
 	s.Way = w.explanation()
 	return s
 }
@@ -167,6 +169,10 @@ func (w *Watcher) nodeSaid(role string, e wire.Event) {
 	case wire.ConnOpened:
 		w.conns[connKey{role, e.Boot, e.Conn}] = e
 		w.connected(role, e)
+	case wire.RelayInspected:
+		if e.Outcome == wire.Failed { // an interceptor that it does not put up with
+			delete(w.joined, connKey{role, e.Boot, e.Conn})
+		}
 	case wire.ReservationMade:
 		if role == donor && !e.Renewal {
 			w.reserved(e)
@@ -185,7 +191,7 @@ func (w *Watcher) nodeSaid(role string, e wire.Event) {
 // connected looks at a connection of the donor or the submitter.
 func (w *Watcher) connected(role string, e wire.Event) {
 	if role == donor && e.Relay == "" && w.relays[e.Peer] {
-		w.seen.Join = true
+		w.joined[connKey{role, e.Boot, e.Conn}] = true
 	}
 	other := w.peers[map[string]string{donor: submitter, submitter: donor}[role]]
 	if other == "" || e.Peer != other {
@@ -258,7 +264,7 @@ func (w *Watcher) explanation() string {
 		}
 		parts = append(parts, transport+": "+strings.Join(sortedKeys(w.fails[transport]), ", "))
 	}
-	if w.seen.Join || len(parts) == 0 {
+	if len(w.joined) > 0 || len(parts) == 0 {
 		return ""
 	}
 	return "nothing got out: " + strings.Join(parts, "; ")
