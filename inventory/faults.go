@@ -104,7 +104,7 @@ func (r *reading) roamsElsewhere(faults []Fault, inv *Inventory) {
 			continue
 		}
 		if at[f.Host] == f.To {
-			r.add(Problem{Line: f.Line, Path: "faults", Text: fmt.Sprintf("roam: %s is on the network %s already", f.Host, f.To)})
+			r.add(Problem{Line: f.Line, Path: "faults.to", Text: fmt.Sprintf("%s is on the network %s already", f.Host, f.To)})
 		}
 		at[f.Host] = f.To
 	}
@@ -126,7 +126,10 @@ func (r *reading) fault(v value, inv *Inventory) Fault {
 		f.To = faultNetwork(m.get("to"), inv.Lab)
 	}
 	if takes("profile") {
-		f.Profile = profile(m.get("profile"))
+		before := len(r.problems)
+		if f.Profile = profile(m.get("profile")); len(r.problems) > before {
+			f.Profile = ""
+		}
 	}
 	return f
 }
@@ -242,6 +245,7 @@ func faultNetwork(v value, lab *Lab) string {
 	}
 	if ok && !slices.Contains(names, s) {
 		v.badHint(suggest(s, names), "unknown network %s", shortened(s))
+		return ""
 	}
 	return s
 }

@@ -68,7 +68,7 @@ func TestWhatIsWrongWithAFaultIsSaidWithAHint(t *testing.T) {
 		"no network":                  {"{after: 1s, do: reboot-router}", atFirst + ".network: missing"},
 		"an unknown network":          {"{after: 1s, do: readdress, network: nn}", atFirst + `.network: unknown network "nn"` + "\nhint: did you mean n?"},
 		"nowhere to go":               {"{after: 1s, do: roam, host: a}", atFirst + ".to: missing"},
-		"where it is already":         {"{after: 1s, do: roam, host: a, to: n}", "f:10: faults: roam: a is on the network n already"},
+		"where it is already":         {"{after: 1s, do: roam, host: a, to: n}", "f:10: faults.to: a is on the network n already"},
 		"a relay on its way":          {"{after: 1s, do: roam, host: r, to: n}", atFirst + ".host: a relay stays where it is known to be"},
 		"no profile":                  {"{after: 1s, do: set-profile, network: n}", atFirst + ".profile: missing"},
 		"half a profile":              {"{after: 1s, do: set-profile, network: n, profile: home +}", atFirst + `.profile: "" is not a name`},

@@ -59,10 +59,18 @@ func (l *Lab) Readdress(context.Context, string) (netip.Addr, error) {
 	return netip.Addr{}, errNotLinux
 }
 
-// Unplug says that there is no lab on this system.
+// Move says that there is no lab on this system.
+func (l *Lab) Move(context.Context, string, string) (netip.Addr, error) {
+	return netip.Addr{}, errNotLinux
+}
+
+// CheckFaults says that there is no lab on this system.
+func CheckFaults(*inventory.Inventory) error { return errNotLinux }
+
+// Publish says that there is no lab on this system.
 func (l *Lab) Publish(context.Context, string, ...string) error { return errNotLinux }
 
-// Unplug is not there.
+// Unplug says that there is no lab on this system.
 func (l *Lab) Unplug(context.Context, string) error { return errNotLinux }
 
 // Plug says that there is no lab on this system.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // network is the lab's links, routers and wires, as lab init holds them.
@@ -19,6 +20,7 @@ type network struct {
 	core  netNS
 	sites []netNS // the routers, as in plan.Sites
 	hosts []netNS // as in plan.Machines
+	inits []int   // process IDs of the hosts' first processes, the same
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
 	pki   authorities
 }
@@ -84,15 +86,26 @@ func forwarding() error {
 	return sysctls(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"})
 }
 
+// switching keeps the firewall out of what hosts of one network say to each
+// other: a kernel with br_netfilter sends that through the router's rules, which
+// no switch in front of a router does.
+func switching() error {
+	return sysctls(map[string]string{
+		"net/bridge/bridge-nf-call-iptables":  "0",
+		"net/bridge/bridge-nf-call-ip6tables": "0",
+		"net/bridge/bridge-nf-call-arptables": "0",
+	})
+}
+
 func (n *network) buildSite(i int) error {
 	s, router := n.plan.Sites[i], n.sites[i]
-	if err := router.do(forwarding); err != nil {
+	if err := errors.Join(router.do(forwarding), router.do(switching)); err != nil {
 		return err
 	}
 	if err := n.accessLink(router, wan, s.Access); err != nil {
 		return err
 	}
-	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
+	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, bridgeMAC(i), s.LAN, s.LAN6) }); err != nil {
 		return err
 	}
 	if err := n.routeIn(s); err != nil {
@@ -247,9 +260,15 @@ func addVeth(a netNS, nameA string, mac net.HardwareAddr, b netNS, nameB string)
 	return nil
 }
 
-func addBridge(h *netlink.Handle, name string, addr, addr6 netip.Prefix) error {
+// bridgeMAC is the router's address on its network, locally administered. Left to
+// itself a bridge takes the lowest one of its ports: hosts that had asked for the
+// router would lose it whenever one came or went.
+func bridgeMAC(i int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 1, byte(i), 1} }
+
+func addBridge(h *netlink.Handle, name string, mac net.HardwareAddr, addr, addr6 netip.Prefix) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
+	attrs.HardwareAddr = mac
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, err)
 	}
@@ -282,12 +301,19 @@ func configure6(h *netlink.Handle, name string, addr netip.Prefix, gateway netip
 	return configure(h, name, addr, gateway)
 }
 
+// addAddr gives an interface an address. One of IPv6 can be used at once, as none
+// can whose uniqueness is to be detected first: until then, what the host dials
+// leaves by its link-local address, and gets nowhere.
 func addAddr(h *netlink.Handle, name string, addr netip.Prefix) error {
 	l, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	if err := h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
+	a := &netlink.Addr{IPNet: ipNet(addr)}
+	if addr.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.AddrAdd(l, a); err != nil {
 		return fmt.Errorf("give %s the address %s: %w", name, addr, err)
 	}
 	return nil
