@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
@@ -25,7 +26,10 @@ type host struct {
 	log    *slog.Logger
 	remote remote.Remote // nil until connected
 	bin    string        // the binary there; empty until deployed
+	args   []string      // the node's; nil until started
 	node   *node         // nil until started
+
+	faulty sync.Mutex // held while something is done to the host on purpose
 
 	deployed evidence.Deployment // zero until deployed
 	facts    evidence.Facts      // zero until the preflight

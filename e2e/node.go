@@ -21,9 +21,9 @@ import (
 
 // node is a daemon of ours on a host, watched.
 type node struct {
-	peer, boot string
-	addrs      []string // where it says it can be reached, with /p2p/<peer>
-	stopWatch  func()   // ends the watching, and waits for it
+	peer      string
+	addrs     []string // where it says it can be reached, with /p2p/<peer>
+	stopWatch func()   // ends the watching, and waits for it
 
 	mu     sync.Mutex // guards the fields below
 	events []wire.Event
@@ -130,37 +130,49 @@ func (h *host) identity(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(res.Stdout)), nil
 }
 
-// start starts the host's node below a supervisor, waits until it answers, and
-// watches it from then on.
+// start starts the host's node for the first time.
 func (h *host) start(ctx context.Context, args []string) error {
-	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
-	lease := h.run.inv.Run.Lease
+	h.args = append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
 	h.node = &node{stopWatch: func() {}} // from here on there is something to collect
+	st, err := h.launch(ctx)
+	h.node.peer, h.node.addrs = st.PeerID, st.Addrs
+	return err
+}
+
+// launch starts the host's node below a supervisor, waits until it answers, and
+// watches it from then on.
+func (h *host) launch(ctx context.Context) (st wire.Status, err error) {
+	lease := h.run.inv.Run.Lease
 	var started struct {
 		Warning string `json:"warning"` // what may end the node too early there
 	}
-	if err := h.ask(ctx, &started, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, nodeArgs...)...); err != nil {
-		return fmt.Errorf("%s: start the node: %w", h.Name, err)
+	if err := h.ask(ctx, &started, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, h.args...)...); err != nil {
+		return st, fmt.Errorf("%s: start the node: %w", h.Name, err)
 	}
 	if started.Warning != "" {
 		h.run.talk.Note(h.Name + ": " + started.Warning)
 	}
+	h.watch(ctx)
+	if st, err = h.awaitStatus(ctx); err != nil {
+		return st, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	h.log.Info("node up", "peer", st.PeerID, "role", h.Role)
+	args := slices.Clone(h.args)
+	for i, a := range args {
+		args[i] = h.tilde(a)
+	}
+	return st, h.run.note(evidence.NodeUp, h.Name, evidence.NodeStart{Role: string(h.Role), PeerID: st.PeerID, Boot: st.Boot, Args: args})
+}
+
+// watch follows a node that has just been started.
+func (h *host) watch(ctx context.Context) {
+	h.node.alive()
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	h.node.stopWatch = func() { cancel(); watching.Wait() }
 	for _, watcher := range []func(context.Context){h.follow, h.keepLease, h.watchExit} {
 		watching.Go(func() { watcher(watch) })
 	}
-	st, err := h.awaitStatus(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", h.Name, err)
-	}
-	h.node.peer, h.node.boot, h.node.addrs = st.PeerID, st.Boot, st.Addrs
-	h.log.Info("node up", "peer", st.PeerID, "role", h.Role)
-	for i, a := range nodeArgs {
-		nodeArgs[i] = h.tilde(a)
-	}
-	return h.run.note(evidence.NodeUp, h.Name, evidence.NodeStart{Role: string(h.Role), PeerID: st.PeerID, Boot: st.Boot, Args: nodeArgs})
 }
 
 // awaitStatus waits for the node's first answer, or its end.
@@ -348,6 +360,13 @@ func (n *node) ended() *evidence.Exit {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.exit
+}
+
+// alive forgets the end of an earlier start.
+func (n *node) alive() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.exit = nil
 }
 
 // said gives a copy of all events so far.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
+	"github.com/worldcompute/wce2e/inventory"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -18,7 +19,12 @@ const reservedAgain = 75 * time.Second
 // held is a reservation that a donor holds.
 type held struct {
 	relay, conn string
+	boot        string   // of the donor's node: it may be started more than once
 	circuits    []string // its circuit addresses, with the donor's peer ID
+}
+
+func (h held) same(other held) bool {
+	return h.relay == other.relay && h.conn == other.conn && h.boot == other.boot
 }
 
 // reservation reads from the donor's events which reservation it holds: of
@@ -29,9 +35,12 @@ func reservation(events []wire.Event) (held, bool) {
 	end := func(ended func(held) bool) { standing = slices.DeleteFunc(standing, ended) }
 	for _, e := range events {
 		switch {
+		case e.Kind == wire.NodeStarted: // with nothing of what it had before
+			standing = nil
+			clear(circuits)
 		case e.Kind == wire.ReservationMade:
 			end(func(h held) bool { return h.relay == e.Relay })
-			standing = append(standing, held{relay: e.Relay, conn: e.Conn})
+			standing = append(standing, held{relay: e.Relay, conn: e.Conn, boot: e.Boot})
 		case e.Kind == wire.ReservationLost:
 			end(func(h held) bool { return h.relay == e.Relay })
 		case e.Kind == wire.ConnClosed:
@@ -51,10 +60,17 @@ func reservation(events []wire.Event) (held, bool) {
 }
 
 // join waits until the donor holds its first reservation, for as long as the
-// inventory says.
+// inventory says, and until all has been done on purpose that it has for this
+// step: the donor is to hold one after that.
 func (r *run) join(ctx context.Context) error {
+	faults := r.startFaults(ctx, inventory.Join, "")
+	defer faults.cancel()
 	now, err := r.reserved(ctx, r.inv.Run.Observe)
 	if err != nil {
+		return err
+	}
+	faults.wait()
+	if now, err = r.reserved(ctx, reservedAgain); err != nil {
 		return err
 	}
 	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(r.donor().node.said()).Round(time.Millisecond), now.circuits[0]))
@@ -64,6 +80,11 @@ func (r *run) join(ctx context.Context) error {
 // reserved gives the reservation that the donor holds, and waits for one if it
 // holds none. errMissed if it does not come.
 func (r *run) reserved(ctx context.Context, within time.Duration) (now held, err error) {
+	return r.reservedOther(ctx, within, held{})
+}
+
+// reservedOther is reserved for a reservation that is not this one.
+func (r *run) reservedOther(ctx context.Context, within time.Duration, than held) (now held, err error) {
 	donor := r.donor()
 	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -73,7 +94,7 @@ func (r *run) reserved(ctx context.Context, within time.Duration) (now held, err
 		}
 		events := donor.node.said()
 		now, ok = reservation(events)
-		return ok, attempts(events), nil
+		return ok && !now.same(than), attempts(events), nil
 	})
 	switch {
 	case err == nil:

@@ -33,8 +33,9 @@ type Config struct {
 	Bundle    *evidence.Writer // begun by the caller; Run appends, and leaves sealing to the caller
 	Lab       *evidence.LabFacts
 	Source    evidence.Source
-	Version   string // of the suite, for metadata.json
-	Keep      bool   // leave the nodes' files on the hosts; they are then listed as residue
+	Version   string  // of the suite, for metadata.json
+	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
+	Network   Network // nil: what lies between the hosts is not ours to break
 	// Transports are the only ones that donor and submitter speak, as words of
 	// `node run --transport`. None: all.
 	Transports []string

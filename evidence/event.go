@@ -176,12 +176,6 @@ type Hold struct {
 	Cut     string   `json:"cut,omitempty"` // why it ended early
 }
 
-// Fault is something that was broken on purpose.
-type Fault struct {
-	Fault  string `json:"fault"` // kill | stop
-	Detail string `json:"detail,omitempty"`
-}
-
 // Failure is a step that did not work.
 type Failure struct {
 	Step string `json:"step"`

@@ -58,7 +58,7 @@ func (p performance) perform(ctx context.Context) (bundle *evidence.Writer, resu
 			return nil, results, err
 		}
 		defer func() { err = errors.Join(err, l.Close()) }()
-		reach.SSHConfig, cfg.Lab = l.SSHConfig, labFacts(p.inv.Lab)
+		reach.SSHConfig, cfg.Lab, cfg.Network = l.SSHConfig, labFacts(p.inv.Lab), l
 		if p.introduce != nil {
 			cfg.Introduce = func(ctx context.Context, relays []string) ([]string, error) { return p.introduce(ctx, l, relays) }
 		}

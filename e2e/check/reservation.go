@@ -74,6 +74,7 @@ func (r *reserving) judge() {
 		r.voucher()
 	}
 	how := r.relaysWord()
+	defer r.h.tellFaults(r.f, "While "+r.donor.Name+" joined", r.h.faultsBeforeHold())
 	if r.f.sound() {
 		r.f.see("%s holds a reservation at %s until %s and listens on %s, as its log says (NewListenAddr); %s.",
 			r.donor.Name, relay, r.made.Expires.UTC().Format(time.RFC3339), addr, how)
