@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -61,7 +60,8 @@ func (i interception) prove(t *trial) error {
 	if i.stripUpgrade {
 		return errors.Join(t.seesNoUpgrade(f.flow, ""), t.holdsBack(f.flow))
 	}
-	return t.seesUpgrade(f.flow)
+	t.saw("WebSocket passes")
+	return f.seesUpgrade()
 }
 
 // shakeOffice shakes hands with the server, and so with the interceptor.
@@ -77,7 +77,7 @@ func (t *trial) shakeOffice(cert *tls.Certificate) (*secured, error) {
 }
 
 // seesUpgrade is nil when a WebSocket handshake passes, and all that follows.
-func (t *trial) seesUpgrade(f flow) error {
+func (f flow) seesUpgrade() error {
 	if err := f.near.write(webSocketRequest); err != nil {
 		return err
 	}
@@ -94,7 +94,6 @@ func (t *trial) seesUpgrade(f flow) error {
 	if _, err := f.near.receive("\r\n\r\n"); err != nil {
 		return err
 	}
-	t.saw("WebSocket passes")
 	return f.alive()
 }
 
@@ -195,25 +194,4 @@ func proveTrusted(t *trial) error {
 	}
 	t.saw("the certificate shown verifies on the host")
 	return nil
-}
-
-// proveUntrusted is nil when it does not.
-func proveUntrusted(t *trial) error {
-	cert, err := selfSigned()
-	if err != nil {
-		return err
-	}
-	f, err := t.shakeOffice(cert)
-	if err != nil {
-		return err
-	}
-	if t.trusts(f.shown, t.name) == nil {
-		return errors.New("the host trusts the interceptor")
-	}
-	return nil
-}
-
-// trustsOffice tells whether machines of the profile trust the office's authority.
-func (p Profile) trustsOffice() bool {
-	return slices.ContainsFunc(p.services, func(s service) bool { return s.name == trusted.name && s.equip != nil })
 }

@@ -141,27 +141,15 @@ func proveCredentials(t *trial) error {
 }
 
 func proveSOCKS(t *trial) error {
-	const connect, unreachable = "\x05\x01\x00", 4
-	name := func(n string) string { return "\x03" + string(rune(len(n))) + n }
+	const unreachable = 4
 	l, err := t.listen(t.server, 4001)
 	if err != nil {
 		return err
 	}
-	for to, status := range map[string]byte{
-		"\x01" + string(t.server.addr.AsSlice()): 0,
-		name(t.name):                             0,
-		name("nobody.example.org"):               unreachable,
-	} {
-		near, err := t.dial(t.host, 0, t.router.at(socksPort), answerWait)
-		if err != nil {
-			return err
-		}
-		if _, err := near.reply("\x05\x01\x00", answerWait); err != nil { // nobody is asked who they are
-			return err
-		}
-		got, err := near.reply(connect+to+"\x0f\xa1", answerWait)
-		if err != nil || len(got) < 2 || got[1] != status {
-			return fmt.Errorf("CONNECT to %q is answered with %x (%v), want status %d", to, got, err, status)
+	for to, status := range map[string]byte{t.server.addr.String(): 0, t.name: 0, "nobody.example.org": unreachable} {
+		near, got, err := t.socks(to, 4001)
+		if err != nil || got != status {
+			return fmt.Errorf("CONNECT to %s is answered with status %d (%v), want %d", to, got, err, status)
 		}
 		if status != 0 {
 			continue
@@ -171,11 +159,32 @@ func proveSOCKS(t *trial) error {
 			err = flow{near, far}.alive()
 		}
 		if err != nil {
-			return fmt.Errorf("CONNECT to %q: %w", to, err)
+			return fmt.Errorf("CONNECT to %s: %w", to, err)
 		}
 	}
-	t.saw("CONNECT by address and name to port 4001, status 4 for an unknown name")
+	t.saw("CONNECT by address and name to port 4001, status %d for an unknown name", unreachable)
 	return nil
+}
+
+// socks asks the office's SOCKS proxy for a connection to an address or a name,
+// and returns the status that it answers with (RFC 1928).
+func (t *trial) socks(host string, number uint16) (*end, byte, error) {
+	e, err := t.dial(t.host, 0, t.router.at(socksPort), answerWait)
+	if err != nil {
+		return nil, 0, err
+	}
+	to := "\x03" + string(rune(len(host))) + host
+	if addr, err := netip.ParseAddr(host); err == nil {
+		to = "\x01" + string(addr.AsSlice())
+	}
+	if got, err := e.reply("\x05\x01\x00", answerWait); err != nil || got != "\x05\x00" {
+		return nil, 0, fmt.Errorf("the SOCKS proxy greets with %x (%v)", got, err)
+	}
+	got, err := e.reply("\x05\x01\x00"+to+string([]byte{byte(number >> 8), byte(number)}), answerWait)
+	if err != nil || len(got) < 2 {
+		return nil, 0, fmt.Errorf("the SOCKS proxy answers with %x (%v)", got, err)
+	}
+	return e, got[1], nil
 }
 
 func proveInternal(t *trial) error {

@@ -67,6 +67,9 @@ func Mutants(profiles ...string) ([]string, error) {
 			return nil, err
 		}
 		for _, c := range p.claims() {
+			if c.name == waysName { // it follows from the others
+				continue
+			}
 			if m := p.Name + without + c.name; !slices.Contains(names, m) {
 				names = append(names, m)
 			}
@@ -236,7 +239,7 @@ func (p Profile) claims() []claim {
 		}
 		return 0
 	})
-	return list
+	return append(list, p.waysClaim())
 }
 
 // proveAll proves what the profile says. Of a mutant only that counts which it

@@ -51,11 +51,11 @@ type trial struct {
 	// reboot has the router forget all flows, and its firewall start anew.
 	reboot func() error
 
-	seen  []string
 	ports uint16 // handed out
 
-	mu     sync.Mutex // guards the field below
+	mu     sync.Mutex // guards the fields below
 	opened []io.Closer
+	seen   []string
 }
 
 // place is where a socket is opened: a namespace, and the address it has there.
@@ -83,6 +83,8 @@ func (t *trial) timer(d time.Duration) time.Duration { return min(d, provingTime
 
 // saw notes an observation for the report, as a clause.
 func (t *trial) saw(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.seen = append(t.seen, fmt.Sprintf(format, args...))
 }
 

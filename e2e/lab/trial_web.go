@@ -134,7 +134,13 @@ type secured struct {
 // shake has the host shake hands with the server: by a name, offering protocols,
 // with whatever certificate it is shown.
 func (t *trial) shake(number uint16, cert *tls.Certificate, name string, protocols ...string) (*secured, error) {
-	l, err := t.listen(t.server, number)
+	direct := func(to netip.AddrPort) (*end, error) { return t.dial(t.host, 0, to, answerWait) }
+	return t.shakeBy(direct, t.server, number, cert, name, protocols...)
+}
+
+// shakeBy is shake with any server, by a connection of any kind.
+func (t *trial) shakeBy(dial func(netip.AddrPort) (*end, error), server place, number uint16, cert *tls.Certificate, name string, protocols ...string) (*secured, error) {
+	l, err := t.listen(server, number)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +160,7 @@ func (t *trial) shake(number uint16, cert *tls.Certificate, name string, protoco
 			served <- s
 		}
 	}()
-	near, err := t.dial(t.host, 0, t.server.at(number), answerWait)
+	near, err := dial(server.at(number))
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +179,7 @@ func (t *trial) shake(number uint16, cert *tls.Certificate, name string, protoco
 	}
 }
 
-// environment is what equipment sets a variable to; empty when it does not.
+// variable is what equipment sets a variable to; empty when it does not.
 func (e equipment) variable(name string) string {
 	i := slices.IndexFunc(e.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 	if i < 0 {
