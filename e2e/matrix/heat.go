@@ -88,6 +88,9 @@ func (r Results) heat(transport string) heat {
 	return h
 }
 
+// file is what the picture is called by itself.
+func (h heat) file() string { return "grid-" + h.Transport + ".svg" }
+
 // newSquare sums up all rounds of one pair.
 func newSquare(rounds []Outcome) square {
 	if len(rounds) == 0 {
@@ -135,7 +138,7 @@ func (r Results) HeatMaps() (map[string][]byte, error) {
 		if err := page.ExecuteTemplate(&b, "grid.svg", h); err != nil {
 			return nil, fmt.Errorf("draw the grid over %s: %w", h.Transport, err)
 		}
-		files["grid-"+h.Transport+".svg"] = b.Bytes()
+		files[h.file()] = b.Bytes()
 	}
 	return files, nil
 }

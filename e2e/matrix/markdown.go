@@ -14,6 +14,9 @@ func (r Results) Markdown() []byte {
 		fmt.Fprintf(&b, " Shards: %s.", strings.Join(r.Shards, ", "))
 	}
 	b.WriteString(" What differs from the ground truth stands in bold, with what was expected.\n\n")
+	for _, h := range r.heats() {
+		fmt.Fprintf(&b, "%s\n\n![%s](%s)\n\n", h.Sentence, h.Sentence, h.file())
+	}
 	b.WriteString("| | profile | " + strings.Join(Columns, " | ") + " |\n")
 	b.WriteString("|---|---|" + strings.Repeat("---|", len(Columns)) + "\n")
 	for _, o := range r.Outcomes {
