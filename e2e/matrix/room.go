@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// cellMemory is what one cell takes while it is held, in bytes: three nodes with
-	// their supervisors, three hosts, lab init (measured: 110 MB), and some more for
+	// cellMemory is what one cell takes while it is held, in bytes: four nodes with
+	// their supervisors, four hosts, lab init, SSH clients (measured: 130 MB), and more for
 	// its logs and the end of the run.
 	cellMemory = 160 << 20
 	// spareMemory is left to the rest of the machine.
