@@ -2,12 +2,10 @@ package matrix
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/lab"
 	"github.com/worldcompute/wce2e/evidence"
-	"github.com/worldcompute/wce2e/inventory"
 )
 
 // Expected is what must be seen of a cell. It comes from the ground truth of its
@@ -58,36 +56,4 @@ func ExpectPair(donor, submitter lab.Profile, transport string, hold time.Durati
 		e.Direct = []string{word}
 	}
 	return e
-}
-
-// Faults are what happens by itself to the network of a profile, as faults of its
-// inventory. One that comes later than half of a short hold comes then: what
-// follows it must be seen as well.
-func Faults(truth lab.Truth, hold time.Duration) []inventory.Fault {
-	var faults []inventory.Fault
-	for _, e := range truth.Events {
-		f := inventory.Fault{After: min(e.After, hold/2), Do: inventory.FaultKind(e.Do)}
-		switch f.Do {
-		case inventory.Login: // before it there is nothing to hold
-			f.During, f.After, f.Host = inventory.Join, e.After, donor
-		case inventory.RebootRouter, inventory.Readdress:
-			f.Network = near
-		default:
-			f.Host = donor
-		}
-		faults = append(faults, f)
-	}
-	return faults
-}
-
-// ByName tells whether the network does something to names, so that the donor
-// should know its relays by nothing else.
-func ByName(profile string) bool {
-	for name := range strings.SplitSeq(profile, "+") {
-		name = strings.TrimSpace(name)
-		if strings.HasPrefix(name, "dns-") || strings.HasPrefix(name, "doh-") {
-			return true
-		}
-	}
-	return false
 }

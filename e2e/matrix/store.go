@@ -10,10 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/worldcompute/wce2e/evidence"
-	"github.com/worldcompute/wce2e/inventory"
 )
 
 // MakeDir makes the folder of a matrix. One that is there must be empty: no
@@ -118,44 +116,4 @@ func hashFile(path string) (string, error) {
 		return "", fmt.Errorf("hash %s: %w", path, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-const (
-	near, far, core = "near", "far", "core" // networks of a cell's lab
-	relay1, relay2  = "relay1", "relay2"
-	// observe is how long a donor may look for a relay: a captive portal opens
-	// meanwhile, and timeouts of 15 s pass.
-	observe = 45 * time.Second
-	lease   = 60 * time.Second
-	latency = 10 * time.Millisecond // of each link: with none, hole punches fail that work outside
-	zone    = "mesh.wce2e.net"
-)
-
-// Inventory is what a cell runs on: the smallest lab that has everything a claim
-// needs, since many of them stand side by side.
-//
-// A hole is punched by a transport by which both ends have been seen. With one
-// relay, each end is seen by the transport that won its race there, and whether
-// they had one in common was chance: behind udp-blocked 1 of 2 runs was upgraded.
-// So the relay's transports are spread over two, as they are over many in a mesh.
-func (c Cell) Inventory(hold time.Duration, faults []inventory.Fault) *inventory.Inventory {
-	return &inventory.Inventory{
-		Version: 1, Name: "cell", Area: "matrix",
-		Hosts: []inventory.Host{
-			{Name: donor, SSH: donor, Role: inventory.Donor, Network: near, ExpectBlocked: []string{"inbound"}},
-			{Name: submitter, SSH: submitter, Role: inventory.Submitter, Network: far},
-			{Name: relay1, SSH: relay1, Role: inventory.Relay, Network: core, Listen: []string{
-				"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "/ip4/0.0.0.0/tcp/443/tls/ws",
-				"/ip6/::/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1/webtransport", "/ip6/::/tcp/443/tls/ws"}},
-			{Name: relay2, SSH: relay2, Role: inventory.Relay, Network: core, Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"}},
-		},
-		Run:    inventory.Run{Hold: hold, Observe: observe, Lease: lease},
-		Job:    inventory.Job{Fixture: "sha256"},
-		Faults: faults,
-		Lab: &inventory.Lab{
-			Latency: latency, Zone: zone,
-			Networks: []inventory.LabNetwork{{Name: near, Profile: c.Donor}, {Name: far, Profile: c.Submitter}, {Name: core, Profile: "open"}},
-			Hosts:    []inventory.LabHost{{Name: donor, Network: near}, {Name: submitter, Network: far}, {Name: relay1, Network: core}, {Name: relay2, Network: core}},
-		},
-	}
 }
