@@ -52,7 +52,7 @@ func ExpectPair(donor, submitter lab.Profile, transport string, hold time.Durati
 	e.Ways = slices.DeleteFunc(slices.Clone(e.Ways), func(w string) bool { return w != word })
 	e.Join = len(e.Ways) > 0
 	e.Direct = nil
-	if Punchable(donor.NAT(), submitter.NAT(), transport) {
+	if Punchable(donor.NAT(), submitter.NAT()) {
 		e.Direct = []string{word}
 	}
 	return e

@@ -14,14 +14,12 @@ import "github.com/worldcompute/wce2e/e2e/lab"
 //     the same for all (endpoint-independent), and X is who Y has sent to: the
 //     same address, and where the filter looks at ports, the same port.
 //
-// With TCP one of the two is enough: either end's SYN may open the connection.
-// With QUIC DCUtR makes the donor the client, which dials, while the submitter
-// only sends packets that open its NAT: so the donor's must get through.
-func Punchable(donor, submitter lab.NAT, transport string) bool {
-	if transport == "quic" {
-		return getsThrough(donor, submitter)
-	}
-	return getsThrough(donor, submitter) || getsThrough(submitter, donor)
+// One direction is enough, for either end may be the one that dials. With QUIC it
+// is the submitter at first, and the donor at the third and last attempt: where
+// only the donor's packets get through, it takes 10 s longer (measured: 10.7 s in
+// place of 0.4 s).
+func Punchable(donor, submitter lab.NAT) bool {
+	return getsThrough(submitter, donor) || getsThrough(donor, submitter)
 }
 
 func getsThrough(from, to lab.NAT) bool {
