@@ -70,6 +70,17 @@ func TestADonorThatGotOutToNobodyTellsHowItFailed(t *testing.T) {
 	}
 }
 
+func TestARelayBehindAnInterceptorThatIsRefusedIsNotJoined(t *testing.T) {
+	events := story(t)[:7]
+	if !See(events, evidence.Results{}).Join {
+		t.Fatal("the relay was joined to begin with")
+	}
+	events = append(events, event(t, evidence.NodeSaid, "d", wire.Event{Kind: wire.RelayInspected, Boot: "b", Conn: "c1", Relay: "R", Outcome: wire.Failed}))
+	if See(events, evidence.Results{}).Join {
+		t.Error("it still is")
+	}
+}
+
 func TestAfterEveryEventAWatcherSaysHowFarTheRunIs(t *testing.T) {
 	w := NewWatcher()
 	var phases []string

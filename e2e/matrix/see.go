@@ -55,7 +55,6 @@ type Watcher struct {
 	upgrade map[string]time.Duration  // role -> from that to the direct connection
 	held    time.Time                 // hold.started
 	way     *wire.WayStatus           // of the donor's last status
-	tried   []wire.Attempt            // the same
 	fails   map[string]map[string]int // transport -> failure -> how often, of the donor's dials
 }
 
@@ -113,7 +112,7 @@ func (w *Watcher) Take(e evidence.Event) {
 		}
 	case evidence.NodeStatus:
 		if st, ok := decoded[wire.Status](e); ok && w.roles[e.Host] == donor {
-			w.way, w.tried = st.Way, st.Tried
+			w.way = st.Way
 		}
 	case evidence.HoldStarted:
 		w.seen.Phase, w.held = Holding, e.TS
