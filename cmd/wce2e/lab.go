@@ -27,53 +27,8 @@ func newLabCmd() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLabListCmd(), newLabUpCmd())
+	cmd.AddCommand(newLabListCmd(), newLabUpCmd(), newLabSelfTestCmd())
 	return cmd
-}
-
-func newLabListCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "the firewall profiles that a lab's networks may have",
-		Args:  args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON {
-				return printProfilesJSON(cmd.OutOrStdout(), lab.Profiles())
-			}
-			return printProfiles(cmd.OutOrStdout(), lab.Profiles())
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func printProfiles(w io.Writer, profiles []lab.Profile) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, p := range profiles {
-		fmt.Fprintf(t, "%s\t%s\n", p.Name, p.Sentence)
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print profiles: %w", err)
-	}
-	return nil
-}
-
-func printProfilesJSON(w io.Writer, profiles []lab.Profile) error {
-	type profile struct {
-		Name     string `json:"name"`
-		Sentence string `json:"sentence"`
-	}
-	out := []profile{}
-	for _, p := range profiles {
-		out = append(out, profile{p.Name, p.Sentence})
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(out); err != nil {
-		return fmt.Errorf("print profiles: %w", err)
-	}
-	return nil
 }
 
 func newLabUpCmd() *cobra.Command {

@@ -152,7 +152,7 @@ func (f *matrixFlags) plan(cmd *cobra.Command, args []string) (*play, []matrix.P
 	}
 	for _, c := range cells {
 		for _, name := range []string{c.Donor, c.Submitter} {
-			if p.profiles[name], err = lab.Find(name); err != nil {
+			if p.profiles[name], err = lab.ProfileNamed(name); err != nil {
 				return nil, nil, &exitError{code: exitUsage, err: err, hint: "wce2e lab list tells which there are"}
 			}
 		}
@@ -202,7 +202,7 @@ func (f *matrixFlags) cells(cmd *cobra.Command, args []string) ([]matrix.Placed,
 func canonical(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
-		p, err := lab.Find(name)
+		p, err := lab.ProfileNamed(name)
 		if err != nil {
 			return nil, &exitError{code: exitUsage, err: err, hint: "wce2e lab list tells which there are; a composition is one argument, as in \"symmetric + udp-blocked\""}
 		}

@@ -118,9 +118,9 @@ func (p Profile) install(router netNS, outside netip.Addr, proving bool) (*firew
 	return f, nil
 }
 
-// apply asks f for all that p's rules do.
-func (p Profile) apply(f *firewall) {
-	for _, r := range p.rules {
+// apply asks f for all that b's rules do.
+func (b build) apply(f *firewall) {
+	for _, r := range b.rules {
 		if r.apply != nil {
 			r.apply(f)
 		}

@@ -48,11 +48,11 @@ const maxHeld = 16 << 20
 var trusted = service{name: "office-authority", does: "machines trust the interceptor's authority", proof: proveTrusted, equip: func(e *equipment, pki authorities) { e.Trust += pki.office.pem() }}
 
 func (i interception) service() service {
-	return service{name: "interception", does: i.does(), proof: i.prove, start: func(r *router) error {
-		port := uint16(interceptTLSPort)
-		if i.plain {
-			port = interceptPlainPort
-		}
+	port := uint16(interceptTLSPort)
+	if i.plain {
+		port = interceptPlainPort
+	}
+	return service{name: "interception", does: i.does(), proof: i.prove, ports: []uint16{port}, start: func(r *router) error {
 		l, err := r.ns.listen(netip.AddrPortFrom(r.addr, port))
 		if err != nil {
 			return err

@@ -60,8 +60,15 @@ func (i interception) prove(t *trial) error {
 	if i.stripUpgrade {
 		return errors.Join(t.seesNoUpgrade(f.flow, ""), t.holdsBack(f.flow))
 	}
+	if err := f.seesUpgrade(); err != nil {
+		return err
+	}
 	t.saw("WebSocket passes")
-	return f.seesUpgrade()
+	if f, err = t.shakeOffice(cert); err != nil {
+		return err
+	}
+	t.saw("requests and answers stream")
+	return f.streams()
 }
 
 // shakeOffice shakes hands with the server, and so with the interceptor.
@@ -95,6 +102,28 @@ func (f flow) seesUpgrade() error {
 		return err
 	}
 	return f.alive()
+}
+
+// streams is nil when the pieces of a request and of its answer arrive as they
+// are sent, the one before the other has ended.
+func (f flow) streams() error {
+	for _, said := range []struct {
+		from, to     *end
+		text, awaits string
+	}{
+		{f.near, f.far, "POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n", "3\r\none\r\n"},
+		{f.far, f.near, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", "5\r\nfirst\r\n"},
+		{f.near, f.far, "3\r\ntwo\r\n", "3\r\ntwo\r\n"},
+		{f.far, f.near, "6\r\nsecond\r\n", "6\r\nsecond\r\n"},
+	} {
+		if err := said.from.write(said.text); err != nil {
+			return err
+		}
+		if _, err := said.to.receive(said.awaits); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // seesNoUpgrade is nil when a WebSocket handshake arrives as a plain request,

@@ -33,8 +33,11 @@ func Check(*inventory.Lab) error { return errNotLinux }
 // Profiles is empty on this system.
 func Profiles() []Profile { return nil }
 
-// Find says that there is no lab on this system.
-func Find(string) (Profile, error) { return Profile{}, errNotLinux }
+// ProfileNamed says that there is no lab on this system.
+func ProfileNamed(string) (Profile, error) { return Profile{}, errNotLinux }
+
+// Rules is empty on this system.
+func (Profile) Rules() []Rule { return nil }
 
 // SelfTest says that there is no lab on this system.
 func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }

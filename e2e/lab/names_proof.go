@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 )
 
 // The proofs of resolvers that do not tell the truth, and of portals.
@@ -27,6 +26,29 @@ func proveWithoutDNSAddr(t *trial) error {
 	}
 	t.saw("the router's says NXDOMAIN, and knows the address of %s", t.name)
 	return err
+}
+
+// resolver is the service that has the last word on names; empty: none has taken
+// it from the internet's own.
+func (p Profile) resolver() string {
+	word := ""
+	for _, s := range p.services {
+		if s.names {
+			word = s.name
+		}
+	}
+	return word
+}
+
+// ofNames is a proof of what a service says of names, which counts where the
+// last word is its own, or that of the one it changes.
+func ofNames(lastWord string, p proof) proof {
+	return func(t *trial) error {
+		if s := t.profile.resolver(); s != lastWord {
+			return fmt.Errorf("%w: of names, %s has the last word", errHidden, s)
+		}
+		return p(t)
+	}
 }
 
 // aPublicResolver is one that answers hosts of every network that lets it.
@@ -89,26 +111,17 @@ func provePortal(t *trial) error {
 
 // proveUntilLogin logs in, so it is proven before what can be seen afterwards.
 func proveUntilLogin(t *trial) error {
-	l, err := t.listen(t.server, 443)
-	if err != nil {
-		return err
-	}
-	if _, err := t.dial(t.host, 0, t.server.at(443), answerWait); !isRefused(err) {
-		return fmt.Errorf("TCP 443 before the login is not refused: %w", orConnects(err))
-	}
-	l.Close()
-	u, err := t.dialUDP(t.host, aPublicResolver)
-	if err != nil {
-		return err
-	}
-	if text, err := u.reply("hello", answerWait); !errors.Is(err, unix.EHOSTUNREACH) && !isRefused(err) {
-		return fmt.Errorf("UDP before the login is not refused: %q %v", text, err)
+	for _, p := range t.ways() {
+		if err := t.refusesStrangers(p); err != nil {
+			return fmt.Errorf("%s before the login is not refused: %w", p, err)
+		}
 	}
 	r, _, err := t.fetch(http.MethodGet, t.server.at(80), t.name, "/")
 	if err != nil || r.StatusCode != http.StatusFound {
 		return fmt.Errorf("HTTP before the login is answered with %s (%v)", statusOf(r), err)
 	}
-	t.saw("before the login TCP and UDP are refused, and HTTP is sent to %s", r.Header.Get("Location"))
+	t.saw("refused before the login: %s", joined(t.ways()))
+	t.saw("HTTP is sent to %s", r.Header.Get("Location"))
 	if err := t.portalLogin(t.server.at(80)); err != nil {
 		return err
 	}
@@ -117,6 +130,22 @@ func proveUntilLogin(t *trial) error {
 			return fmt.Errorf("after the login: %w", err)
 		}
 	}
-	t.saw("afterwards %s pass", joined(t.ways()))
+	t.saw("passed afterwards: %s", joined(t.ways()))
+	return nil
+}
+
+// refusesStrangers is nil when what goes to a port is answered with an error.
+func (t *trial) refusesStrangers(p port) error {
+	if p.network == "udp" {
+		return t.refusesUDP(p.number)
+	}
+	l, err := t.listen(t.server, p.number)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := t.dial(t.host, 0, t.server.at(p.number), answerWait); !isRefused(err) {
+		return orConnects(err)
+	}
 	return nil
 }

@@ -27,8 +27,14 @@ type build struct {
 
 // with is both: what either of them stops is stopped.
 func (b build) with(other build) build {
+	services := slices.Clone(b.services)
+	for _, s := range other.services {
+		if !slices.ContainsFunc(services, func(o service) bool { return o.name == s.name && o.does == s.does }) {
+			services = append(services, s) // two of the same would want one port
+		}
+	}
 	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6,
-		rules: slices.Concat(b.rules, other.rules), services: slices.Concat(b.services, other.services)}
+		rules: slices.Concat(b.rules, other.rules), services: services}
 }
 
 // rebound comes back from other ports, which QUIC and TCP do not survive here:
@@ -132,6 +138,21 @@ func Profiles() []Profile {
 	return all
 }
 
+// ProfileNamed finds a profile by what an inventory says, which may be several
+// joined by +.
+func ProfileNamed(names string) (Profile, error) { return profileNamed(names) }
+
+// Rules are what p is made of, those first that every network has.
+func (p Profile) Rules() []Rule {
+	var list []Rule
+	for _, c := range p.claims() {
+		if c.name != waysName {
+			list = append(list, Rule{c.name, c.does})
+		}
+	}
+	return list
+}
+
 // profileNamed finds a profile, or composes those that + joins. Their order does
 // not matter: rules stand as in the catalogue.
 func profileNamed(names string) (Profile, error) {
@@ -199,8 +220,23 @@ func compose(names string) (Profile, error) {
 		return whole, err
 	}
 	whole.Truth = whole.Truth.settled()
-	whole.rules = slices.Concat(whole.base(), whole.rules)
+	whole.rules = slices.Concat(whole.base(), whole.distinct())
 	return whole, nil
+}
+
+// distinct are the rules of a composed profile that say something of their own:
+// not those that stand there twice, nor the NAT that another one takes the place of.
+func (b build) distinct() []rule {
+	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
+	b.apply(f)
+	var list []rule
+	for _, r := range b.rules {
+		replaced := r.name == masquerade.name && f.nat.kind != ""
+		if !replaced && !slices.ContainsFunc(list, func(o rule) bool { return o.name == r.name && o.does == r.does }) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // contradiction is what keeps a composed profile from being one network.
@@ -212,6 +248,18 @@ func (p Profile) contradiction() error {
 	p.apply(f)
 	if f.err != nil {
 		return fmt.Errorf("%q: %w", p.Name, f.err)
+	}
+	of := map[uint16]string{}
+	for i, s := range p.services {
+		if j := slices.IndexFunc(p.services[:i], func(o service) bool { return o.name == s.name }); j >= 0 {
+			return fmt.Errorf("%q: a network has one %s, not both %q and %q", p.Name, s.name, p.services[j].does, s.does)
+		}
+		for _, n := range s.ports {
+			if other, taken := of[n]; taken {
+				return fmt.Errorf("%q: a router has one service on port %d, not both %q and %q", p.Name, n, other, s.does)
+			}
+			of[n] = s.does
+		}
 	}
 	return nil
 }

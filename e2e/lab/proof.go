@@ -8,6 +8,13 @@ type Proof struct {
 	Name    string        `json:"name"` // of the rule or service
 	Does    string        `json:"does"`
 	Saw     string        `json:"saw,omitempty"`
-	Err     string        `json:"err,omitempty"` // empty: it does what it says
+	Hidden  string        `json:"hidden,omitempty"` // why other rules leave nothing to be seen of it, which happens in composed profiles
+	Err     string        `json:"err,omitempty"`    // empty: it does what it says
 	Took    time.Duration `json:"took_ns"`
+}
+
+// Rule is one of the rules and services that a profile is made of.
+type Rule struct {
+	Name string `json:"name"` // unique in a profile
+	Does string `json:"does"` // as a clause
 }

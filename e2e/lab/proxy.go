@@ -40,7 +40,7 @@ type httpProxy struct {
 }
 
 func (p httpProxy) service() service {
-	return service{name: "http-proxy", does: p.does(), proof: p.prove, start: func(r *router) error {
+	return service{name: "http-proxy", does: p.does(), proof: p.prove, ports: []uint16{httpPort}, start: func(r *router) error {
 		r.local.addName(proxyName, r.addr)
 		forward := &httputil.ReverseProxy{
 			Rewrite:       func(q *httputil.ProxyRequest) { q.Out.Header.Add("Via", via) },
@@ -156,7 +156,7 @@ var credentials = service{name: "proxy-credentials", does: "the proxy's user and
 
 // socksProxy is an office's SOCKS5 proxy (RFC 1928): CONNECT only, nobody is
 // asked who they are.
-var socksProxy = service{name: "socks-proxy", does: fmt.Sprintf("a SOCKS5 proxy at %s:%d", proxyName, socksPort), proof: proveSOCKS, start: func(r *router) error {
+var socksProxy = service{name: "socks-proxy", does: fmt.Sprintf("a SOCKS5 proxy at %s:%d", proxyName, socksPort), proof: proveSOCKS, ports: []uint16{socksPort}, start: func(r *router) error {
 	r.local.addName(proxyName, r.addr)
 	s, err := socks5.New(&socks5.Config{Dial: r.dial, Resolver: socksNames{r.world}, Logger: nobody})
 	if err != nil {
@@ -184,14 +184,14 @@ func (s socksNames) Resolve(ctx context.Context, name string) (context.Context, 
 
 // internal is an office's resolver: it knows the office, and sends nobody's
 // questions out. The proxy asks for names, not its clients.
-var internal = service{name: "internal-names", does: "the resolver knows the office's names only", proof: proveInternal,
+var internal = service{name: "internal-names", does: "the resolver knows the office's names only", proof: ofNames("internal-names", proveInternal), names: true,
 	start: func(r *router) error { r.names = r.local.answer; return nil },
 	equip: func(e *equipment, _ authorities) { e.Search = officeDomain },
 }
 
 // wpad announces the proxy by a PAC file where browsers look for it by
 // themselves (Web Proxy Auto-Discovery: http://wpad.<domain>/wpad.dat).
-var wpad = service{name: "wpad", does: "a PAC file at http://wpad." + officeDomain + "/wpad.dat names the proxy", proof: proveWPAD, start: func(r *router) error {
+var wpad = service{name: "wpad", does: "a PAC file at http://wpad." + officeDomain + "/wpad.dat names the proxy", proof: proveWPAD, ports: []uint16{80}, start: func(r *router) error {
 	r.local.addName("wpad."+officeDomain, r.addr)
 	r.local.addName("wpad", r.addr)
 	files := http.NewServeMux()

@@ -87,12 +87,17 @@ func translatedIn() []expr.Any {
 // through it for a while. Those are all, or the other ports of peers.
 func (t *trial) hasHoles(forPeersOnly bool) error {
 	return t.translates(func(flows []flow) error {
-		f := flows[0]
-		err := t.letIn(f, t.server)
+		f, p := flows[0], port{flows[0].network(), flows[0].near.peer.Port()}
+		// Answers to those who come in pass to ports that the profile lets out.
+		other, err := t.way(p.network, p)
+		if err != nil {
+			return err
+		}
+		err = t.letIn(f, t.server, other.number)
 		if forPeersOnly {
 			err = errors.Join(err, t.shut(f, t.stranger))
 		} else {
-			err = errors.Join(err, t.letIn(f, t.stranger))
+			err = errors.Join(err, t.letIn(f, t.stranger, p.number))
 		}
 		if err = errors.Join(samePort(flows), err, t.pause(t.timer(holeLife)+time.Second)); err != nil {
 			return err

@@ -128,7 +128,7 @@ func (t *trial) dropsQUICOnly() error {
 	if err != nil {
 		return err
 	}
-	f, err := t.open(p)
+	f, err := t.datagrams(p.number)
 	if err != nil {
 		return err
 	}

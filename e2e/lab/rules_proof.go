@@ -20,6 +20,7 @@ func (t *trial) refusesUDP(number uint16) error {
 	if err != nil {
 		return err
 	}
+	defer far.packet.Close()
 	near, err := t.dialUDP(t.host, t.server.at(number))
 	if err != nil {
 		return err
@@ -67,7 +68,11 @@ func (t *trial) onlyRefuses(refuses func(port) bool) error {
 // directions, and longer ones vanish, of which nobody is told.
 func (t *trial) swallowsLongPackets(bytes int) error {
 	const udpHeaders = 20 + 8
-	for _, p := range t.ways() {
+	ways := t.ways()
+	if len(ways) == 0 {
+		return fmt.Errorf("%w: nothing passes", errHidden)
+	}
+	for _, p := range ways {
 		if p.network == "tcp" {
 			if err := t.swallowsLongSegments(p, bytes); err != nil {
 				return err

@@ -270,7 +270,9 @@ func (t *trial) prove(c claim) Proof {
 		err = c.proof(t)
 	}
 	p := Proof{Profile: t.profile.Name, Name: c.name, Does: c.does, Saw: strings.Join(t.seen, "; "), Took: time.Since(start)}
-	if err != nil {
+	if errors.Is(err, errHidden) {
+		p.Hidden = err.Error()
+	} else if err != nil {
 		p.Err = cmp.Or(strings.ReplaceAll(err.Error(), "\n", "; "), "it failed without a word")
 	}
 	return p

@@ -20,8 +20,8 @@ func TestProfilesProveThemselves(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range found {
-		if p.Err != "" {
-			t.Errorf("%s: %s: %s", p.Profile, p.Name, p.Err)
+		if p.Err != "" || p.Hidden != "" {
+			t.Errorf("%s: %s: %s", p.Profile, p.Name, p.Err+p.Hidden)
 		}
 	}
 }

@@ -21,8 +21,10 @@ import (
 // own. Services run in lab init, with all of their sockets in the router's
 // namespace: what a proxy dials leaves by the router's own address.
 type service struct {
-	name string // as a rule's
-	does string // what the network has by it, as a clause
+	name  string   // as a rule's
+	does  string   // what the network has by it, as a clause
+	ports []uint16 // of the router, that it listens on
+	names bool     // it answers for every name, in place of the internet's own
 	// start runs it on a network's router, and returns. nil: nothing runs.
 	start func(*router) error
 	// equip gives the network's hosts what its administrators would. nil: nothing.
@@ -47,13 +49,6 @@ type router struct {
 	local *zone   // names of this network
 	names answers // what its resolver says; services put theirs before it
 	fail  func(error)
-
-	proving bool // timers are cut to provingTimer
-}
-
-// timer is firewall.timer for services.
-func (r *router) timer(d time.Duration) time.Duration {
-	return (&firewall{proving: r.proving}).timer(d)
 }
 
 // localZone is where a network's own names are. It exists in no public DNS.
@@ -67,7 +62,7 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	}
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
-		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail, proving: n.plan.Proving}
+		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
 			return fmt.Errorf("network %s: %w", s.Name, err)

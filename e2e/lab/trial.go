@@ -66,6 +66,10 @@ type place struct {
 
 func (p place) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(p.addr, port) }
 
+// errHidden tells that other rules of a composed profile leave nothing to be seen
+// of one.
+var errHidden = errors.New("other rules leave nothing to be seen of it")
+
 const (
 	// silence is how long nothing has to arrive for it to have been dropped: many
 	// round trips of the lab in which profiles prove themselves.
@@ -125,6 +129,14 @@ type end struct {
 // flow is what two ends say to each other.
 type flow struct{ near, far *end }
 
+// network is tcp or udp.
+func (f flow) network() string {
+	if f.near.packet != nil {
+		return "udp"
+	}
+	return "tcp"
+}
+
 // option sets something on a socket before it is connected or bound.
 type option func(fd int) error
 
@@ -133,14 +145,14 @@ func maxSegment(bytes int) option {
 	return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, bytes) }
 }
 
-// sharedPort lets several connections leave from one port, and a listener have it.
-func sharedPort(fd int) error {
-	return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+// reusedPort has a port be free as soon as its connection has been closed.
+func reusedPort(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 }
 
-// dontFragment has packets go whole or not at all.
-func dontFragment(fd int) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+// sharedPort lets several connections leave from one port, and a listener have it.
+func sharedPort(fd int) error {
+	return errors.Join(reusedPort(fd), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
 func control(options []option) func(string, string, syscall.RawConn) error {
@@ -186,6 +198,9 @@ func (t *trial) accept(l *net.TCPListener, wait time.Duration) (*end, error) {
 // dial connects over TCP from a port of a place, 0 for any. The error is the
 // system's own, such as ECONNREFUSED; what met silence for so long has timed out.
 func (t *trial) dial(from place, port uint16, to netip.AddrPort, wait time.Duration, options ...option) (*end, error) {
+	if port != 0 {
+		options = append(options, reusedPort)
+	}
 	return t.dialWith(net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(from.at(port))}, from, "tcp", to, options)
 }
 

@@ -58,14 +58,14 @@ func (t *trial) ways() []port {
 	return ways
 }
 
-// way is a port of tcp or udp that the profile lets pass.
-func (t *trial) way(network string) (port, error) {
+// way is a port of tcp or udp that the profile lets pass, and none of those but.
+func (t *trial) way(network string, but ...port) (port, error) {
 	for _, p := range triedPorts {
-		if p.network == network && t.lets(p) {
+		if p.network == network && t.lets(p) && !slices.Contains(but, p) {
 			return p, nil
 		}
 	}
-	return port{}, fmt.Errorf("the profile lets no %s pass by which this could be seen", strings.ToUpper(network))
+	return port{}, fmt.Errorf("%w: no %s passes", errHidden, strings.ToUpper(network))
 }
 
 // open opens a flow of either kind to a port of the server, and has both
@@ -235,7 +235,7 @@ func seenAt(flows []flow) []netip.AddrPort {
 func (t *trial) translates(as func([]flow) error) error {
 	ways := t.ways()
 	if len(ways) == 0 {
-		return errors.New("the profile lets nothing pass by which this could be seen")
+		return fmt.Errorf("%w: nothing passes", errHidden)
 	}
 	for _, p := range ways {
 		flows, err := t.mapping(p, t.servers...)
@@ -354,23 +354,23 @@ func (t *trial) shut(f flow, from place) error {
 	return nil
 }
 
-// letIn is nil when a new port of a server gets in by a mapping, and is answered.
-func (t *trial) letIn(f flow, from place) error {
-	err := t.letInBy(f, from)
+// letIn is nil when another port of a server gets in by a mapping, and is answered.
+func (t *trial) letIn(f flow, from place, number uint16) error {
+	err := t.letInBy(f, from, number)
 	if err != nil {
 		return fmt.Errorf("%s does not get in by the mapping %s: %w", from.addr, f.far.peer, err)
 	}
 	return nil
 }
 
-func (t *trial) letInBy(f flow, from place) error {
+func (t *trial) letInBy(f flow, from place, number uint16) error {
 	if f.near.packet == nil {
 		l, err := t.listen(t.host, f.near.local().Port(), sharedPort)
 		if err != nil {
 			return err
 		}
 		defer l.Close()
-		s, err := t.dial(from, 0, f.far.peer, answerWait)
+		s, err := t.dial(from, number, f.far.peer, answerWait)
 		if err != nil {
 			return err
 		}
@@ -380,7 +380,7 @@ func (t *trial) letInBy(f flow, from place) error {
 		}
 		return flow{in, s}.alive()
 	}
-	s, err := t.packets(from, 0, f.far.peer)
+	s, err := t.packets(from, number, f.far.peer)
 	if err != nil {
 		return err
 	}

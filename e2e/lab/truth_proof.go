@@ -96,7 +96,15 @@ func (t *trial) reachTCP(relay place) error {
 		return err
 	}
 	const multistream, noise = multistreamHeader + "0.0\n", "\x07/noise\n"
-	return errors.Join(near.says(far, multistream), far.says(near, multistream), near.says(far, noise), far.says(near, noise))
+	for _, text := range []string{multistream, noise} {
+		if err := near.says(far, text); err != nil {
+			return err
+		}
+		if err := far.says(near, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *trial) reachQUIC(relay place) error {
