@@ -32,15 +32,14 @@ const faultTimeout = quickTimeout + upTimeout + quickTimeout
 // faults are the faults of one step of the run, each done when its time has come.
 type faults struct {
 	run   *run
-	relay string // the one that is held; empty: none yet
-	began time.Time
+	relay string             // the one that is held; empty: none yet
 	stop  context.CancelFunc // what has not begun will not
 	doing sync.WaitGroup
 }
 
 // startFaults begins to do what the inventory has for a step that begins now.
 func (r *run) startFaults(ctx context.Context, during, heldRelay string) *faults {
-	f := &faults{run: r, relay: heldRelay, began: time.Now()}
+	f := &faults{run: r, relay: heldRelay}
 	waiting, stop := context.WithCancel(ctx)
 	f.stop = stop
 	for _, one := range timed(r.inv.Faults, during) {
@@ -125,10 +124,14 @@ func (f *faults) do(ctx context.Context, one inventory.Fault, host *host) error 
 	case inventory.Login:
 		return host.logIn(ctx)
 	}
-	net := f.run.cfg.Network
-	if net == nil {
+	if f.run.cfg.Network == nil {
 		return fmt.Errorf("%s is done to a network, and there is none of ours", one.Do)
 	}
+	return f.toNetwork(ctx, one, host)
+}
+
+func (f *faults) toNetwork(ctx context.Context, one inventory.Fault, host *host) error {
+	net := f.run.cfg.Network
 	done := evidence.Fault{Fault: string(one.Do), Network: one.Network, To: one.To, Profile: one.Profile}
 	var err error
 	var addr netip.Addr

@@ -40,8 +40,7 @@ const (
 	reserveEvery = 100 * time.Millisecond
 )
 
-// startNodes starts the relays, then the donor and the submitter, which are
-// told of the relays.
+// startNodes starts the relays, then all others, which are told of the relays.
 func (r *run) startNodes(ctx context.Context) error {
 	relays := r.relays()
 	err := inParallel(relays, func(h *host) error { return h.start(ctx, relayArgs(h)) })
@@ -57,7 +56,8 @@ func (r *run) startNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", submitter.Name, err)
 	}
-	return inParallel([]*host{r.donor(), submitter}, func(h *host) error {
+	others := append([]*host{r.donor(), submitter}, r.neighbours()...)
+	return inParallel(others, func(h *host) error {
 		args := listenArgs(h)
 		for _, a := range bootstrap {
 			args = append(args, "--bootstrap", a)

@@ -69,12 +69,35 @@ func (r *run) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.neighboursJoin(ctx)
 	faults.wait()
 	if now, err = r.reserved(ctx, reservedAgain); err != nil {
 		return err
 	}
 	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(r.donor().node.said()).Round(time.Millisecond), now.circuits[0]))
 	return nil
+}
+
+// neighboursJoin waits for the reservations of the donor's neighbours, no longer
+// than for the donor's. What does not come is in the trace, and does not hold the
+// donor's story up.
+func (r *run) neighboursJoin(ctx context.Context) {
+	wait, cancel := context.WithTimeout(ctx, r.inv.Run.Observe)
+	defer cancel()
+	inParallel(r.neighbours(), func(h *host) error {
+		err := remote.Await(wait, "the reservation of a neighbour", reserveEvery, func(context.Context) (bool, string, error) {
+			if exit := h.node.ended(); exit != nil {
+				return false, "", fmt.Errorf("it ended: %s", describe(*exit))
+			}
+			events := h.node.said()
+			_, ok := reservation(events)
+			return ok, attempts(events), nil
+		})
+		if err != nil && ctx.Err() == nil {
+			r.missed(h.Name, "neighbour's reservation", err)
+		}
+		return nil
+	})
 }
 
 // reserved gives the reservation that the donor holds, and waits for one if it

@@ -273,10 +273,13 @@ func (r *run) byRole(role inventory.Role) *host {
 func (r *run) donor() *host     { return r.byRole(inventory.Donor) }
 func (r *run) submitter() *host { return r.byRole(inventory.Submitter) }
 
-func (r *run) relays() []*host {
+func (r *run) relays() []*host     { return r.allOf(inventory.Relay) }
+func (r *run) neighbours() []*host { return r.allOf(inventory.Neighbour) }
+
+func (r *run) allOf(role inventory.Role) []*host {
 	var hs []*host
 	for _, h := range r.hosts {
-		if h.Role == inventory.Relay {
+		if h.Role == role {
 			hs = append(hs, h)
 		}
 	}

@@ -61,7 +61,7 @@ type Started struct {
 // Host is what the operator says of a host.
 type Host struct {
 	Name          string   `json:"name"`
-	Role          string   `json:"role"` // donor | submitter | relay
+	Role          string   `json:"role"` // donor | submitter | relay | neighbour
 	Network       string   `json:"network"`
 	ExpectBlocked []string `json:"expect_blocked,omitempty"`
 }

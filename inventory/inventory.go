@@ -11,6 +11,7 @@ const (
 	Donor     Role = "donor"     // behind the firewall, runs jobs
 	Submitter Role = "submitter" // on another network, sends jobs
 	Relay     Role = "relay"     // a machine of ours with a public address
+	Neighbour Role = "neighbour" // another donor, behind the same address as the donor, say: joins and stays, and gets no jobs
 )
 
 // Inventory is one inventory file, checked. The Line fields below are where

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/worldcompute/wce2e/evidence"
@@ -41,16 +43,21 @@ func (h *history) faultsInHold() []fault {
 // tellFaults names what was done on purpose, so that nobody wonders, and how long
 // the donor took to reserve anew. It takes no side: a claim that a fault makes
 // fail has failed.
-func (h *history) tellFaults(f *finding, when string, faults []fault) {
+func (h *history) tellFaults(f *finding, when string, since time.Time, faults []fault) {
+	if len(faults) == 0 {
+		return
+	}
+	var what []string
 	for _, x := range faults {
-		f.see("%s the suite did this on purpose: %s.", when, x.Fault.Say(x.host))
+		what = append(what, fmt.Sprintf("after %v %s", round(x.event.TS.Sub(since)), x.Fault.Say(x.host)))
 		f.cite(x.seq)
-		e, after, ok := h.reservedAfter(x)
-		if !ok {
-			continue
+	}
+	f.see("%s the suite did this on purpose: %s.", when, strings.Join(what, "; "))
+	for _, x := range faults {
+		if e, took, ok := h.reservedAfter(x); ok {
+			f.see("%v after %s, %s made a reservation at %s.", round(took), x.Fault.Say(x.host), h.donor().Name, h.peerName(e.Relay))
+			f.cite(e.line)
 		}
-		f.see("%v after %s, %s made a reservation at %s.", round(after), x.Fault.Say(x.host), h.donor().Name, h.peerName(e.Relay))
-		f.cite(e.line)
 	}
 }
 

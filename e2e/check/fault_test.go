@@ -58,7 +58,7 @@ func TestARestartedRelayFailsTheHoldAndNothingElse(t *testing.T) {
 		want := pass
 		if a.Name == evidence.HoldClaim {
 			want = fail
-			for _, says := range []string{"(EOF)", "on purpose: restart of the node on relay1.", "4s after restart of the node on relay1, tensor02 made a reservation at relay1."} {
+			for _, says := range []string{"(EOF)", "on purpose: after 4m29s restart of the node on relay1.", "4s after restart of the node on relay1, tensor02 made a reservation at relay1."} {
 				if !strings.Contains(a.Observed, says) {
 					t.Errorf("the hold does not say %q: %s", says, a.Observed)
 				}
@@ -75,7 +75,7 @@ func TestAFaultIsToldAndTakesNoSide(t *testing.T) {
 	judgeClauses(t, evidence.HoldClaim, passing, []clause{
 		{"a network that changes under a connection that lasts", func(s *story) {
 			s.done(time.Minute, "", evidence.Fault{Fault: evidence.FaultReaddress, Network: "campus", Addr: "45.1.1.2"})
-		}, pass, "on purpose: the router of campus given another address, seen at 45.1.1.2 from then on."},
+		}, pass, "on purpose: after 30s the router of campus given another address, seen at 45.1.1.2 from then on."},
 		{"a donor that is started anew", func(s *story) {
 			s.insert(named(evidence.HoldEnded), func() { s.says(5*time.Minute, donorName, wire.Event{Kind: wire.NodeStopped}) })
 		}, fail, "The node of tensor02, which held the connection, stopped before the hold was over."},
@@ -107,7 +107,7 @@ func TestAReservationTellsWhatWasDoneBeforeIt(t *testing.T) {
 	s := passing()
 	s.done(3500*time.Millisecond, donorName, evidence.Fault{Fault: evidence.FaultLogin})
 	a := verdictOn(t, evidence.Reservation, s)
-	for _, says := range []string{"While tensor02 joined the suite did this on purpose: login of tensor02 at its captive portal.", "500ms after login"} {
+	for _, says := range []string{"While tensor02 joined the suite did this on purpose: after 1.4s login of tensor02 at its captive portal.", "500ms after login"} {
 		if a.Verdict != pass || !strings.Contains(a.Observed, says) {
 			t.Errorf("%s, want %q: %s", a.Verdict, says, a.Observed)
 		}

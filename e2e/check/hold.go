@@ -34,7 +34,7 @@ func hold(h *history, f *finding) {
 	}
 	k.donorSide()
 	k.interrupted()
-	h.tellFaults(f, "During the hold", h.faultsInHold())
+	h.tellFaults(f, "During the hold", h.holdFrom.event.TS, h.faultsInHold())
 	k.otherSide()
 	if f.sound() {
 		k.tell()
