@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"flag"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/worldcompute/wce2e/e2e/lab"
 	"github.com/worldcompute/wce2e/evidence"
+	"github.com/worldcompute/wce2e/evidence/report"
 	"github.com/worldcompute/wce2e/inventory"
 )
 
@@ -216,6 +218,7 @@ func TestEveryRenderingIsAsItWas(t *testing.T) {
 		t.Errorf("files %v, want %v", sortedKeys(files), want)
 	}
 	for name, got := range files {
+		got = bytes.ReplaceAll(got, []byte(report.Style()), []byte("/* that of evidence/report */\n"))
 		golden := filepath.Join("testdata", name)
 		if *update {
 			if err := os.WriteFile(golden, got, 0o644); err != nil {
