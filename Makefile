@@ -8,6 +8,8 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 TEST_TIMEOUT ?= 10m
 
 .PHONY: build setup test lint accept lab-real soak bench lab-mutate profiles dist fixtures vuln clean
+.PHONY: build setup test lint accept matrix matrix-full soak bench dist fixtures vuln clean
+.PHONY: build setup test lint accept soak bench lab-mutate profiles dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
 	$(RELEASE) -o bin/wce2e ./cmd/wce2e
@@ -51,6 +53,11 @@ REAL := squid tinyproxy-bin unbound tayga miniupnpd-nftables
 lab-real: ## the lab's services proven with real daemons in place of ours; as root
 	@bash .ci/install $(REAL)
 	$(GO) test ./e2e/lab -run TestRealDaemons -v -real -timeout $(TEST_TIMEOUT)
+matrix: ## the acceptance run behind every firewall profile, against its ground truth; minutes
+	$(GO) run ./cmd/wce2e matrix
+
+matrix-full: ## the same with holds of ten minutes side by side; a quarter of an hour on two quiet cores
+	$(GO) run ./cmd/wce2e matrix --hold 10m
 
 soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
 	$(GO) test ./cmd/wce2e -run TestIdleDonors -v -soak 10m -timeout 20m

@@ -47,12 +47,9 @@ func (r *run) startNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bootstrap := bootstrapOf(r.inv.Relays)
-	for _, h := range relays {
-		if len(h.node.addrs) == 0 {
-			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
-		}
-		bootstrap = append(bootstrap, h.node.addrs...)
+	bootstrap, err := r.bootstrap(ctx)
+	if err != nil {
+		return err
 	}
 	submitter := r.submitter()
 	id, err := submitter.identity(ctx)
@@ -65,11 +62,33 @@ func (r *run) startNodes(ctx context.Context) error {
 		for _, a := range bootstrap {
 			args = append(args, "--bootstrap", a)
 		}
+		for _, t := range r.cfg.Transports {
+			args = append(args, "--transport", t)
+		}
 		if h.Role == inventory.Donor {
 			args = append(args, "--allow", id)
 		}
 		return h.start(ctx, args)
 	})
+}
+
+// bootstrap is what donor and submitter are told to start from.
+func (r *run) bootstrap(ctx context.Context) ([]string, error) {
+	var own []string
+	for _, h := range r.relays() {
+		if len(h.node.addrs) == 0 {
+			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
+		}
+		own = append(own, h.node.addrs...)
+	}
+	if r.cfg.Introduce == nil {
+		return append(bootstrapOf(r.inv.Relays), own...), nil
+	}
+	addrs, err := r.cfg.Introduce(ctx, own)
+	if err != nil {
+		return nil, fmt.Errorf("introduce the relays: %w", err)
+	}
+	return addrs, nil
 }
 
 // bootstrapOf is what nodes start from beside our own relays: what the inventory

@@ -36,11 +36,18 @@ type Config struct {
 	Version   string  // of the suite, for metadata.json
 	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
 	Network   Network // nil: what lies between the hosts is not ours to break
+	// Transports are the only ones that donor and submitter speak, as words of
+	// `node run --transport`. None: all.
+	Transports []string
 
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)
 	// Binary gives the release build for a platform: its path here and its SHA-256.
 	Binary func(ctx context.Context, goos, goarch string) (path, sha256 string, err error)
+	// Introduce gives what donor and submitter are told to start from, once our own
+	// relays are up: a name for their addresses, say. nil: those addresses, and what
+	// the inventory lists.
+	Introduce func(ctx context.Context, relays []string) ([]string, error)
 	// Answers recomputes what a fixture's answer must be, for the verdicts.
 	Answers check.Answers
 

@@ -178,9 +178,9 @@ func (b *boot) stopped() bool { return len(b.of(wire.NodeStopped)) > 0 }
 
 func (b *boot) last() said { return b.events[len(b.events)-1] }
 
-// clockSlack is how far two clocks may drift apart after they were compared: two
+// ClockSlack is how far two clocks may drift apart after they were compared: two
 // ordinary crystals differ by 200 ppm at most, which is a second in 80 minutes.
-const clockSlack = time.Second
+const ClockSlack = time.Second
 
 // clockKnown tells whether the host's clock was compared with the suite's.
 func (x *host) clockKnown() bool { return x.facts != nil }
@@ -196,9 +196,9 @@ func (x *host) suiteTime(t time.Time) time.Time {
 // clockError is by how much suiteTime may be wrong, either way.
 func (x *host) clockError() time.Duration {
 	if x.facts == nil {
-		return clockSlack
+		return ClockSlack
 	}
-	return milliseconds(x.facts.ClockErrorMS) + clockSlack
+	return milliseconds(x.facts.ClockErrorMS) + ClockSlack
 }
 
 func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

@@ -18,6 +18,10 @@ type Config struct {
 	Dir string
 	// Binary is the wce2e that bystanders run; it may be empty where the lab has none.
 	Binary string
+	// Share are files of this machine that every host but the bystanders shows,
+	// read-only, in its home: path below that -> path here. However many hosts there
+	// are, they take no memory but once.
+	Share map[string]string
 	// Log gets what the lab's own processes say. nil means discard.
 	Log *slog.Logger
 

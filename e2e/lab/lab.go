@@ -76,7 +76,7 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	p := newPlan(cfg.Lab)
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout+time.Duration(len(p.Machines))*bootTimeoutPerHost)
 	defer cancel()
-	p.Binary, p.Proving = cfg.Binary, cfg.proving
+	p.Binary, p.Share, p.Proving = cfg.Binary, cfg.Share, cfg.proving
 	dir, err := makeDir(cfg.Dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("make the lab's folder: %w", err)

@@ -37,8 +37,9 @@ type plan struct {
 	IPv6       bool // some network has it, so the core and public hosts have it as well
 	Zone       string
 	Binary     string
-	Authorized string // the client's public key, as a line of authorized_keys
-	Proving    bool   // hosts are namespaces without a process, and timers are short
+	Share      map[string]string // as in Config
+	Authorized string            // the client's public key, as a line of authorized_keys
+	Proving    bool              // hosts are namespaces without a process, and timers are short
 	Sites      []site
 	Machines   []machine
 }

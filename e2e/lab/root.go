@@ -54,6 +54,9 @@ func makeRoot(o hostOrders) error {
 	if err == nil && o.Binary != "" {
 		err = r.bindFile(o.Binary, bystanderBinary)
 	}
+	for rel, file := range o.Share {
+		err = errors.Join(err, r.bindFile(file, filepath.Join(home, rel)))
+	}
 	if err != nil {
 		return err
 	}
