@@ -18,6 +18,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // An own certificate is valid for a year, and renewed when a third of that is
@@ -155,16 +157,7 @@ func writeCertificate(path string, c *tls.Certificate) error {
 	raw := slices.Concat(
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return fmt.Errorf("write certificate: %w", err)
-	}
-	defer os.Remove(tmp.Name()) // nothing, once it has been renamed
-	_, err = tmp.Write(raw)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
+	if err := renameio.WriteFile(path, raw, 0o600); err != nil {
 		return fmt.Errorf("write certificate: %w", err)
 	}
 	return nil

@@ -92,6 +92,7 @@ func (n *node) discover() error {
 		d.Remember(peer.AddrInfo{ID: id, Addrs: n.host.Peerstore().Addrs(id)}, way)
 	}
 	n.keeper.Refused = func(ctx context.Context, conn network.Conn) {
+		d.Forget(conn.RemotePeer())
 		if err := d.Exchange(ctx, conn); err != nil {
 			n.log.Debug("a relay that refused us names no others", "relay", conn.RemotePeer().String(), "err", err)
 		}

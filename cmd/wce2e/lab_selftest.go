@@ -30,6 +30,7 @@ one that succeeds proves nothing.
 
 Exit: 0 all is proven (or every mutant found out), 1 something is not, 64 an
 unknown profile, 70 there can be no lab here.`,
+		ValidArgsFunction: completeProfiles,
 		RunE: func(cmd *cobra.Command, profiles []string) error {
 			for _, p := range profiles {
 				if _, err := lab.ProfileNamed(p); err != nil {

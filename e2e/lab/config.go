@@ -29,7 +29,7 @@ type Host struct {
 	Name    string     `json:"name"`
 	Network string     `json:"network"` // empty for a bystander
 	Profile string     `json:"profile"`
-	Addr    netip.Addr `json:"addr"`           // on its own interface
+	Addr    netip.Addr `json:"addr"`           // on its own interface; of IPv6 where it has no other
 	Addr6   netip.Addr `json:"addr6,omitzero"` // the same; invalid where there is no IPv6
 	Egress  netip.Addr `json:"egress"`         // what the internet sees; the same as Addr without NAT
 }

@@ -23,6 +23,9 @@ const (
 	lan = "lan"
 )
 
+// tableName is of the one table that a router's rules are in.
+const tableName = "lab"
+
 // firewall is the rule set of one router while it is being put together. Its
 // table is of the family inet: what a rule stops, it stops over IPv4 and IPv6.
 type firewall struct {
@@ -57,7 +60,7 @@ type nat struct {
 // newFirewall begins with chains that let everything pass.
 func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
 	f := &firewall{conn: conn, outside: outside}
-	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
 	conn.DelTable(table)
 	f.table = conn.AddTable(table)

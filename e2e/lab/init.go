@@ -40,6 +40,9 @@ func runInit() error {
 	if err != nil {
 		return confess(err)
 	}
+	if err := net.serveCaptures(log); err != nil {
+		return confess(err)
+	}
 	err = say(status{Ready: true})
 	for err == nil {
 		err = say(net.obey(<-commands))
@@ -60,11 +63,10 @@ func raise(p plan, log *slog.Logger) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
+	links := make(chan error, 1)
+	go func() { links <- net.connect() }()
 	hosts, err := net.boot()
-	if err != nil {
-		return nil, err
-	}
-	if err := net.connect(); err != nil {
+	if err := errors.Join(err, <-links); err != nil {
 		return nil, err
 	}
 	for _, w := range net.wires {

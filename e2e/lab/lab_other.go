@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -76,6 +77,25 @@ func (l *Lab) Plug(context.Context, string) error { return errNotLinux }
 
 // Traffic says that there is no lab on this system.
 func (l *Lab) Traffic(context.Context, string) (Traffic, error) { return Traffic{}, errNotLinux }
+
+// Diagnose says that there is no lab on this system, and what to do about it.
+func Diagnose(context.Context) Diagnosis {
+	return Diagnosis{Abilities: []Ability{{Name: "Linux", State: Missing, Needed: true, Detail: "this is " + runtime.GOOS,
+		Means:  "a lab is made of Linux's namespaces; runs on real hosts (an inventory without lab:) work from here",
+		Remedy: "run wce2e in a virtual machine with Linux, such as: limactl start && limactl shell default"}}}.judged()
+}
+
+// Register says that there is no lab on this system.
+func (l *Lab) Register(string) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (l *Lab) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (s Standing) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// StandingLabs says that there is no lab on this system.
+func StandingLabs() ([]Standing, error) { return nil, errNotLinux }
 
 // Close does nothing on this system.
 func (l *Lab) Close() error { return nil }

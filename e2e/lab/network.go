@@ -104,7 +104,7 @@ func (n *network) buildSite(i int) error {
 // routeIn tells the core where a site's IPv6 network is; its IPv4 one is nobody's
 // business.
 func (n *network) routeIn(s site) error {
-	if !s.LAN6.IsValid() {
+	if !s.LAN6.IsValid() || !s.Access.Addr6.IsValid() {
 		return nil
 	}
 	return n.core.edit(func(h *netlink.Handle) error {
@@ -158,7 +158,7 @@ func (n *network) plugIn(i int) error {
 		return err
 	}
 	return ns.edit(func(h *netlink.Handle) error {
-		return errors.Join(configure(h, eth0, m.Addr, m.Gateway), configure6(h, eth0, m.Addr6, m.Gateway6))
+		return errors.Join(configure(h, eth0, m.Addr, m.Gateway), configure(h, eth0, m.Addr6, m.Gateway6))
 	})
 }
 
@@ -183,14 +183,14 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	}
 	err := n.core.edit(func(h *netlink.Handle) error {
 		return errors.Join(configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{}), introduce(h, core, a.Addr, nearMAC),
-			configure6(h, core, netip.PrefixFrom(a.Core6, bits6), netip.Addr{}), introduce(h, core, a.Addr6, nearMAC))
+			configure(h, core, netip.PrefixFrom(a.Core6, bits6), netip.Addr{}), introduce(h, core, a.Addr6, nearMAC))
 	})
 	if err != nil {
 		return err
 	}
 	err = near.edit(func(h *netlink.Handle) error {
 		return errors.Join(configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core), introduce(h, name, a.Core, coreMAC),
-			configure6(h, name, netip.PrefixFrom(a.Addr6, bits6), a.Core6), introduce(h, name, a.Core6, coreMAC))
+			configure(h, name, netip.PrefixFrom(a.Addr6, bits6), a.Core6), introduce(h, name, a.Core6, coreMAC))
 	})
 	if err != nil {
 		return err
@@ -209,7 +209,8 @@ func coreEnd(i int) string { return fmt.Sprintf("link%d", i) }
 // accessMACs are the addresses of the outer ends of the i-th access link,
 // locally administered.
 func accessMACs(i int) (near, core net.HardwareAddr) {
-	return net.HardwareAddr{2, 0, 0, 0, byte(i), 1}, net.HardwareAddr{2, 0, 0, 0, byte(i), 2}
+	high, low := byte(i>>8), byte(i)
+	return net.HardwareAddr{2, 0, 0, high, low, 1}, net.HardwareAddr{2, 0, 0, high, low, 2}
 }
 
 // introduce tells a link's end who is at the other one. Asked for by ARP, the
@@ -253,12 +254,16 @@ func addBridge(h *netlink.Handle, name string, addr, addr6 netip.Prefix) error {
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	return errors.Join(configure(h, name, addr, netip.Addr{}), configure6(h, name, addr6, netip.Addr{}))
+	return errors.Join(configure(h, name, addr, netip.Addr{}), configure(h, name, addr6, netip.Addr{}))
 }
 
 // configure gives an interface its address, and the namespace its way out if
-// there is one.
+// there is one. It does nothing for an invalid addr: one of a version of IP that
+// the link does not carry.
 func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
+	if !addr.IsValid() {
+		return nil
+	}
 	if err := addAddr(h, name, addr); err != nil {
 		return err
 	}
@@ -272,14 +277,6 @@ func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.
 		return fmt.Errorf("route everything through %s: %w", gateway, err)
 	}
 	return nil
-}
-
-// configure6 is configure for IPv6: it does nothing for an invalid addr.
-func configure6(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
-	if !addr.IsValid() {
-		return nil
-	}
-	return configure(h, name, addr, gateway)
 }
 
 func addAddr(h *netlink.Handle, name string, addr netip.Prefix) error {

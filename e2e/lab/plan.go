@@ -17,7 +17,8 @@ import (
 const (
 	defaultZone = "mesh.wce2e.net"
 	bystander   = "bystander"     // with a number behind it, a bystander's name
-	maxLinks    = 240             // access links that the address plan has room for
+	maxLinks    = 1200            // networks, hosts and bystanders: far more than a machine stands
+	maxInside   = 250             // hosts of one network: its range is a /24
 	maxLatency  = 5 * time.Second // beyond it every handshake times out, and the lab with it
 )
 
@@ -53,8 +54,16 @@ type site struct {
 	Name    string
 	Profile string
 	Access  access
-	LAN     netip.Prefix // the router's own address in it
+	LAN     netip.Prefix // the router's own address in it; invalid without IPv4
 	LAN6    netip.Prefix // the same for IPv6; invalid without
+}
+
+// router is the router's own address in its network.
+func (s site) router() netip.Addr {
+	if s.LAN.IsValid() {
+		return s.LAN.Addr()
+	}
+	return s.LAN6.Addr()
 }
 
 // machine is a host. One without a site has an access link of its own.
@@ -64,7 +73,7 @@ type machine struct {
 	Profile   string
 	Site      int // index into plan.Sites; -1: none
 	Access    access
-	Addr      netip.Prefix // of eth0
+	Addr      netip.Prefix // of eth0; invalid without IPv4
 	Gateway   netip.Addr
 	Addr6     netip.Prefix // of eth0; invalid without IPv6
 	Gateway6  netip.Addr
@@ -95,8 +104,9 @@ func Check(l *inventory.Lab) error {
 			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)
 		}
 	}
-	seen := map[string]bool{}
+	seen, inside := map[string]bool{}, map[string]int{}
 	for _, h := range l.Hosts {
+		inside[h.Network]++
 		path := "lab.hosts." + h.Name
 		switch {
 		case !hostName.MatchString(h.Name):
@@ -112,6 +122,11 @@ func Check(l *inventory.Lab) error {
 	}
 	if links := len(l.Networks) + len(l.Hosts) + l.Bystanders; l.Bystanders < 0 || links > maxLinks {
 		bad(l.Line, "lab", "", "%d networks, hosts and bystanders: the lab has addresses for %d", links, maxLinks)
+	}
+	for _, n := range l.Networks {
+		if inside[n.Name] > maxInside && n.Profile != open {
+			bad(n.Line, "lab.networks."+n.Name, "", "%d hosts: a network has addresses for %d", inside[n.Name], maxInside)
+		}
 	}
 	return ps.Err()
 }
@@ -147,7 +162,7 @@ func newPlan(l *inventory.Lab) plan {
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.ipv6))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.build))
 		}
 		p.IPv6 = p.IPv6 || prof.ipv6
 	}
@@ -172,9 +187,12 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, ipv6 bool) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, ipv6), LAN: nthLAN(i)}
-	if ipv6 {
+func newSite(n inventory.LabNetwork, i int, b build) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, b.ipv6)}
+	if !b.nat64 {
+		s.LAN = nthLAN(i)
+	}
+	if b.ipv6 || b.nat64 {
 		s.LAN6 = nthLAN6(i)
 	}
 	return s
@@ -194,12 +212,18 @@ func nthAccess(i int, ipv6 bool) access {
 // inside6 is an address in the lab's part of 2a00::/16, of which libp2p takes all
 // for public: 2a00:<kind>:<i>::<host>.
 func inside6(kind byte, i int, host byte) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0x2a, 3: kind, 5: byte(i), 15: host})
+	return netip.AddrFrom16([16]byte{0: 0x2a, 3: kind, 4: byte(i >> 8), 5: byte(i), 15: host})
 }
 
-// nthLAN is the router's address in the i-th private network.
+// nthLAN is the router's address in the i-th private network: from 192.168.10.0/24
+// on, as homes have it, and from 10.1.0.0/24 on when that range is used up.
 func nthLAN(i int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 + i), 1}), 24)
+	const small = 240
+	lan := [4]byte{192, 168, byte(10 + i), 1}
+	if i >= small {
+		lan = [4]byte{10, byte(1 + (i-small)>>8), byte(i - small), 1}
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(lan), 24)
 }
 
 func nthLAN6(i int) netip.Prefix { return netip.PrefixFrom(inside6(0x20, i, 1), bits6) }
@@ -219,10 +243,12 @@ func (m *machine) attach(a access) {
 }
 
 func (m *machine) behind(s site, nth int) {
-	lan := s.LAN.Addr().As4()
-	lan[3] += byte(nth)
-	m.Addr = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits())
-	m.Gateway, m.Resolver = s.LAN.Addr(), s.LAN.Addr()
+	m.Resolver = s.router()
+	if s.LAN.IsValid() {
+		lan := s.LAN.Addr().As4()
+		lan[3] += byte(nth)
+		m.Addr, m.Gateway = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits()), s.LAN.Addr()
+	}
 	if s.LAN6.IsValid() {
 		lan6 := s.LAN6.Addr().As16()
 		lan6[15] += byte(nth)
@@ -230,20 +256,37 @@ func (m *machine) behind(s site, nth int) {
 	}
 }
 
+// own is the address by which m knows itself: that of IPv4, if it has one.
+func (m machine) own() netip.Addr {
+	if m.Addr.IsValid() {
+		return m.Addr.Addr()
+	}
+	return m.Addr6.Addr()
+}
+
 // hosts tells the caller what was built.
 func (p plan) hosts() []Host {
 	out := make([]Host, len(p.Machines))
 	for i, m := range p.Machines {
-		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
+		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.own(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
 	}
 	return out
 }
 
 func (p plan) egress(m machine) netip.Addr {
 	if m.Site < 0 {
-		return m.Addr.Addr()
+		return m.own()
 	}
 	return p.Sites[m.Site].Access.Addr
+}
+
+// routers are the names of the networks that have one.
+func (p plan) routers() []string {
+	names := make([]string, len(p.Sites))
+	for i, s := range p.Sites {
+		names[i] = s.Name
+	}
+	return names
 }
 
 // reachable lists the machines that the suite logs in to.

@@ -18,6 +18,7 @@ const open = "open"
 type build struct {
 	public bool   // no router: hosts have addresses on the core
 	ipv6   bool   // the network has IPv6 as well, without translation
+	nat64  bool   // the network has IPv6 only, whether or not the internet has it
 	rules  []rule // of the router, in order
 	// services run on the router.
 	services []service
@@ -33,7 +34,7 @@ func (b build) with(other build) build {
 			services = append(services, s) // two of the same would want one port
 		}
 	}
-	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6,
+	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6, nat64: b.nat64 || other.nat64,
 		rules: slices.Concat(b.rules, other.rules), services: services}
 }
 
@@ -46,7 +47,9 @@ var rebound = Truth{Ways: everyWay, Direct: punched, Verdicts: map[string]string
 var loggedIn = Truth{Ways: everyWay, Direct: punched, Events: []Event{{After: 10 * time.Second, Do: "login"}}, Causes: []Cause{CaptivePortal}}
 
 // catalogue is in the order in which a reader learns them.
-var catalogue = []Profile{
+var catalogue = slices.Concat(baseProfiles, serviceProfiles)
+
+var baseProfiles = []Profile{
 	{open, "a VPS: public addresses, nothing in between", unhindered.exposed(), build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped", unhindered,
 		build{rules: []rule{masquerade}}},

@@ -20,7 +20,7 @@ func behind(t *testing.T, profiles ...string) *internet {
 		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}, {Name: "relay2", Network: "core"}},
 	}
 	for _, p := range profiles {
-		name := strings.ReplaceAll(p, " + ", "-and-")
+		name := networkName(p)
 		l.Networks = append(l.Networks, inventory.LabNetwork{Name: name, Profile: p})
 		l.Hosts = append(l.Hosts, inventory.LabHost{Name: name, Network: name})
 	}
@@ -73,7 +73,7 @@ func TestTheProcessesOfAHostAreBehindItsProfile(t *testing.T) {
 // behind is a hand on the host behind a profile, always the same.
 func (i *internet) behind(t *testing.T, profile string) *hand {
 	t.Helper()
-	host := strings.ReplaceAll(profile, " + ", "-and-")
+	host := networkName(profile)
 	if i.hands[host] == nil {
 		i.hands[host] = i.lab.hand(i, host)
 	}
@@ -132,4 +132,9 @@ func TestLinksHaveTheLatencyAskedFor(t *testing.T) {
 	if p50 := took[len(took)/2]; p50 > 6*latency {
 		t.Errorf("half of the round trips took %s and more, want about %s", p50, 4*latency)
 	}
+}
+
+// networkName is what a network, and the host in it, is called after its profile.
+func networkName(profile string) string {
+	return strings.NewReplacer(" + ", "-and-", " ", "-").Replace(profile)
 }

@@ -171,7 +171,7 @@ func (r root) etc(o hostOrders) error {
 	var errs []error
 	for file, text := range map[string]string{
 		"hostname":      name + "\n",
-		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s.%s %s\n", o.Machine.Addr.Addr(), name, o.Zone, name),
+		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s.%s %s\n", o.Machine.own(), name, o.Zone, name),
 		"resolv.conf":   resolvConf(o.Machine.Resolver, o.Equipment.Search),
 		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 		"passwd":        fmt.Sprintf("%s:x:0:0::%s:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", login, home),

@@ -159,7 +159,7 @@ func (n *network) trials() ([]*trial, error) {
 		if m.Bystander {
 			continue
 		}
-		host := place{n.hosts[i], m.Addr.Addr()}
+		host := place{n.hosts[i], m.own()}
 		if t := of[m.Network]; t != nil {
 			t.hosts = append(t.hosts, host)
 			continue
@@ -189,7 +189,7 @@ func (n *network) trial(i int, m machine, host place) (*trial, error) {
 	}
 	if m.Site >= 0 {
 		s := n.plan.Sites[m.Site]
-		t.router, t.router6 = place{n.sites[m.Site], s.LAN.Addr()}, place{n.sites[m.Site], s.LAN6.Addr()}
+		t.router, t.router6 = place{n.sites[m.Site], s.router()}, place{n.sites[m.Site], s.LAN6.Addr()}
 		t.reboot = func() error { return n.restart(m.Site, s.Profile) }
 	}
 	if t.equipment, err = n.equipment(m); err != nil {

@@ -212,6 +212,7 @@ func (t *trial) dialUDP(from place, to netip.AddrPort, options ...option) (*end,
 func (t *trial) dialWith(d net.Dialer, from place, network string, to netip.AddrPort, options []option) (*end, error) {
 	d.KeepAlive, d.Control = -1, control(options)
 	d.SetMultipathTCP(false)
+	to = toward(from.addr, to)
 	var c net.Conn
 	err := from.ns.do(func() (err error) {
 		c, err = d.DialContext(t.ctx, network, to.String())
@@ -222,6 +223,14 @@ func (t *trial) dialWith(d net.Dialer, from place, network string, to netip.Addr
 	}
 	t.keep(c)
 	return &end{name: "host", stream: c, peer: to}, nil
+}
+
+// toward is to as somebody at addr reaches it, who may have IPv6 only.
+func toward(addr netip.Addr, to netip.AddrPort) netip.AddrPort {
+	if addr.Is6() && to.Addr().Is4() {
+		return netip.AddrPortFrom(in6(to.Addr()), to.Port())
+	}
+	return to
 }
 
 // packets opens a UDP socket, which writes to peer.
@@ -308,7 +317,8 @@ func (e *end) local() netip.AddrPort {
 
 func (e *end) write(text string) (err error) {
 	if e.packet != nil {
-		_, err = e.packet.WriteToUDPAddrPort([]byte(text), e.peer)
+		own := e.packet.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		_, err = e.packet.WriteToUDPAddrPort([]byte(text), toward(own, e.peer))
 		return err
 	}
 	_, err = io.WriteString(e.stream, text)

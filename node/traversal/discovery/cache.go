@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -39,7 +40,7 @@ type cachedJSON struct {
 }
 
 // saveCache writes the best relays to dir, at once or not at all.
-func saveCache(dir string, relays []known) (err error) {
+func saveCache(dir string, relays []known) error {
 	out := cacheJSON{Version: cacheVersion, Relays: []cachedJSON{}}
 	for _, k := range relays[:min(len(relays), maxCached)] {
 		out.Relays = append(out.Relays, toJSON(k))
@@ -48,23 +49,10 @@ func saveCache(dir string, relays []known) (err error) {
 	if err != nil {
 		return fmt.Errorf("save relays: %w", err)
 	}
-	f, err := os.CreateTemp(dir, CacheFile+".*") // with mode 0600
-	if err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, CacheFile), append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("save relays: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("save relays: %w", err), os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(dir, CacheFile))
+	return nil
 }
 
 func toJSON(k known) cachedJSON {

@@ -10,9 +10,10 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 const (
@@ -210,24 +211,14 @@ func oldest(networks map[string]Way) string {
 	return out
 }
 
-// writeMemory replaces the file, whole or not at all. It is not made to outlive
-// a power cut: then it is damaged, or the old one, and either is harmless.
+// writeMemory replaces the file, whole or not at all.
 func writeMemory(path string, networks map[string]Way) error {
 	data, err := json.MarshalIndent(memoryFile{memoryVersion, networks}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the networks: %w", err)
 	}
-	part, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // mode 0600
-	if err != nil {
+	if err := renameio.WriteFile(path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the networks: %w", err)
-	}
-	_, err = part.Write(append(data, '\n'))
-	err = errors.Join(err, part.Close())
-	if err == nil {
-		err = os.Rename(part.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write the networks: %w", errors.Join(err, os.Remove(part.Name())))
 	}
 	return nil
 }

@@ -11,12 +11,12 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/renameio/v2"
 	"github.com/miekg/dns"
 )
 
@@ -128,8 +128,7 @@ func (c *cache) load() {
 	}
 }
 
-// store replaces the file in one step. It is not synced: a file that a power
-// failure has cut is noticed and costs little.
+// store replaces the file in one step.
 func (c *cache) store() error {
 	if c.path == "" {
 		return nil
@@ -138,18 +137,7 @@ func (c *cache) store() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), c.path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
-	}
-	return err
+	return renameio.WriteFile(c.path, raw, 0o600)
 }
 
 func (a cached) question() question { return question{a.Name, a.Type} }
