@@ -43,6 +43,9 @@ func (Profile) Rules() []Rule { return nil }
 // SelfTest says that there is no lab on this system.
 func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
 
+// Mutate says that there is no lab on this system.
+func Mutate(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
+
 // Mutants says that there is no lab on this system.
 func Mutants(...string) ([]string, error) { return nil, errNotLinux }
 

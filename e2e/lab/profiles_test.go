@@ -71,6 +71,8 @@ func TestTheProcessesOfAHostAreBehindItsProfile(t *testing.T) {
 		for port, ok := range passes {
 			i.wantTCP(t, h, port, ok)
 		}
+		near := h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID
+		want(t, profile == "home", profile+", UDP", handEnd{h, near, i.addr("relay1", "4001")}, handEnd{i.relay1, i.udp["4001"], ""})
 		i.wantClosedInbound(t, h)
 	}
 }

@@ -78,6 +78,33 @@ func Mutants(profiles ...string) ([]string, error) {
 	return names, nil
 }
 
+// Mutate has the mutants of profiles (none means all) prove what they lack. One
+// whose proof stands is tried once more, when the others are gone: on a busy
+// machine an answer may take longer than proofs wait for silence (measured: 1 of
+// 187, with 20 processes waiting for two cores).
+func Mutate(ctx context.Context, log *slog.Logger, profiles ...string) ([]Proof, error) {
+	mutants, err := Mutants(profiles...)
+	if err != nil {
+		return nil, err
+	}
+	found, err := SelfTest(ctx, log, mutants...)
+	if err != nil {
+		return nil, err
+	}
+	stands := func(p Proof) bool { return p.Err == "" }
+	var again []string
+	for _, p := range found {
+		if stands(p) {
+			again = append(again, p.Profile)
+		}
+	}
+	if len(again) == 0 {
+		return found, nil
+	}
+	more, err := SelfTest(ctx, log, again...)
+	return append(slices.DeleteFunc(found, stands), more...), err
+}
+
 func selfTest(ctx context.Context, log *slog.Logger, profiles []string) (found []Proof, err error) {
 	l, err := Up(ctx, Config{Lab: provingGround(profiles), Log: log, proving: true})
 	if err != nil {

@@ -76,7 +76,7 @@ var errHidden = errors.New("other rules leave nothing to be seen of it")
 const (
 	// silence is how long nothing has to arrive for it to have been dropped: many
 	// round trips of the lab in which profiles prove themselves.
-	silence = 300 * time.Millisecond
+	silence = 400 * time.Millisecond
 	// answerWait is for what has to come, on a machine that is busy with other labs:
 	// a handshake whose first packet got lost, and a second one.
 	answerWait = 5 * time.Second
