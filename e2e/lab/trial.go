@@ -238,10 +238,14 @@ func toward(addr netip.Addr, to netip.AddrPort) netip.AddrPort {
 
 // packets opens a UDP socket, which writes to peer.
 func (t *trial) packets(at place, port uint16, peer netip.AddrPort, options ...option) (*end, error) {
+	network := "udp4" // "udp" makes a socket of both families of 0.0.0.0
+	if at.addr.Is6() {
+		network = "udp6"
+	}
 	var c net.PacketConn
 	err := at.ns.do(func() (err error) {
 		l := net.ListenConfig{Control: control(options)}
-		c, err = l.ListenPacket(t.ctx, "udp", at.at(port).String())
+		c, err = l.ListenPacket(t.ctx, network, at.at(port).String())
 		return err
 	})
 	if err != nil {
