@@ -92,6 +92,25 @@ func (r *run) clearOfClocks(ctx context.Context) error {
 // clearance is for the write of the last control's result, which carries its time.
 const clearance = 200 * time.Millisecond
 
+// mappedPorts dials the donor where its router lets others in because it was asked
+// to. That takes longer than the controls wait, and no hole punch opens the way: it
+// is tried after the hold.
+func (r *run) mappedPorts(ctx context.Context) {
+	var probes []probe
+	for _, e := range r.donor().node.said() {
+		if e.Kind == wire.PortMapped {
+			probes = append(probes, probe{from: r.submitter(), purpose: evidence.MappedPort, phase: evidence.AfterHold,
+				transport: wire.TransportOf(e.Addr), addr: withPeer(e.Addr, r.donor().node.peer)})
+		}
+	}
+	inParallel(probes, func(p probe) error {
+		if _, err := r.dial(ctx, p); err != nil {
+			r.missed(p.from.Name, "dial the mapped port "+p.addr, err)
+		}
+		return nil
+	})
+}
+
 // submitterOut waits until the submitter's node has reached anybody: its dials
 // are what the donor's are compared with.
 func (r *run) submitterOut(ctx context.Context) error {

@@ -152,7 +152,10 @@ func (r *run) play(ctx context.Context) error {
 		{"controls: is there a firewall, and do the dials work that must", r.controls},
 		{"dial and send a job through the relay", func(ctx context.Context) error { return r.useCircuit(ctx, evidence.BeforeHold) }},
 		{fmt.Sprintf("hold the relay connection for %v", r.inv.Run.Hold), r.hold},
-		{"dial and send a job through the relay again", func(ctx context.Context) error { return r.useCircuit(ctx, evidence.AfterHold) }},
+		{"dial and send a job through the relay again", func(ctx context.Context) error {
+			r.mappedPorts(ctx)
+			return r.useCircuit(ctx, evidence.AfterHold)
+		}},
 	} {
 		r.talk.Step(step.say)
 		err := step.do(ctx)

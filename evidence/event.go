@@ -134,6 +134,7 @@ type Purpose string
 
 const (
 	NegativeControl Purpose = "negative"       // submitter to the donor, directly: a firewall refuses it
+	MappedPort      Purpose = "mapped-port"    // submitter to a port that the donor's router has lent it: nobody is kept out there
 	LocalControl    Purpose = "positive-local" // the donor's host to the donor: it listens
 	RelayControl    Purpose = "positive-relay" // submitter to a relay, the same transport: its dials work
 	ExpectBlocked   Purpose = "expect-blocked" // donor's host to a relay: what the operator says is blocked

@@ -132,7 +132,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		opts = append(opts, libp2p.EnableAutoNATv2(),
 			libp2p.EnableHolePunching(holepunch.WithTracer(punchTracer{cfg.rec}), holepunch.DirectDialTimeout(punchDialTimeout)))
 		if !cfg.relay {
-			opts = append(opts, libp2p.NATPortMap()) // a home router that lends ports makes a donor reachable from anywhere
+			opts = append(opts, libp2p.NATManager(newPortMapping(cfg.rec))) // a home router that lends ports makes a donor reachable from anywhere
 		}
 	}
 	h, err := libp2p.New(opts...)

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"net"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -21,6 +23,7 @@ type tcpTransport struct {
 	*tcp.TcpTransport
 	detour *tcp.TcpTransport // only dials
 	needed func() bool
+	port   atomic.Int32 // on which we listen; 0: on none yet
 }
 
 var _ transport.DialUpdater = (*tcpTransport)(nil)
@@ -32,7 +35,18 @@ func newTCPTransport(u transport.Upgrader, rm network.ResourceManager, shared *t
 	}
 	detour, err := tcp.NewTCPTransport(u, rm, shared, tcp.WithDialerForAddr(ways.ContextDialer))
 	needed := func() bool { return ways.CarriesTCP() || ways.Narrow != nil && ways.Narrow() }
-	return &tcpTransport{plain, detour, needed}, err
+	return &tcpTransport{TcpTransport: plain, detour: detour, needed: needed}, err
+}
+
+func (t *tcpTransport) Listen(a ma.Multiaddr) (transport.Listener, error) {
+	l, err := t.TcpTransport.Listen(a)
+	if err != nil {
+		return nil, err
+	}
+	if at, ok := l.Addr().(*net.TCPAddr); ok {
+		t.port.Store(int32(at.Port))
+	}
+	return l, nil
 }
 
 func (t *tcpTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
@@ -44,7 +58,7 @@ func (t *tcpTransport) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p pe
 		return t.TcpTransport.DialWithUpdates(ctx, a, p, updates)
 	}
 	var route string
-	c, err := t.detour.DialWithUpdates(proxy.NoteRoute(ctx, &route), a, p, updates)
+	c, err := t.detour.DialWithUpdates(proxy.FromPort(proxy.NoteRoute(ctx, &route), int(t.port.Load())), a, p, updates)
 	if err != nil || route == "" {
 		return c, err
 	}

@@ -120,6 +120,9 @@ func truthOf(t lab.Truth) []string {
 		}
 		said = append(said, fmt.Sprintf("In a run, `%s` %s %s.", e.Do, e.After, since))
 	}
+	if len(t.Severs) > 0 {
+		said = append(said, fmt.Sprintf("That ends connections by: %s.", orNone(t.Severs)))
+	}
 	for _, claim := range slices.Sorted(maps.Keys(t.Verdicts)) {
 		said = append(said, fmt.Sprintf("The claim `%s`: %s.", claim, t.Verdicts[claim]))
 	}

@@ -85,6 +85,14 @@ func (c *controls) sort() {
 			c.negative = append(c.negative, d)
 		}
 	}
+	for _, p := range c.h.probesFor(c.submitter, evidence.MappedPort) {
+		if d, ok := direct(p); ok && c.donor.is(p.result.Peer) && connected(p) {
+			c.open = true
+			c.f.lack("No firewall was traversed: the donor's router has lent it a port, and %s reached it there, at %s over %s.",
+				c.submitter.Name, d.addr.hostPort(), d.addr.transport)
+			c.f.cite(p.seq)
+		}
+	}
 	for _, p := range c.h.probesFor(c.donor, evidence.LocalControl) {
 		if d, ok := direct(p); ok && p.result.Outcome == wire.OK && c.donor.is(p.result.Peer) {
 			c.local = append(c.local, d)

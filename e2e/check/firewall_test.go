@@ -20,6 +20,10 @@ func TestAFirewallIsShownByItsControlsOnly(t *testing.T) {
 		{"a direct dial that succeeds", negative("quic-v1", func(r *wire.DialResult) { r.Outcome = wire.OK }), inconclusive, "No firewall was traversed: laptop reached tensor02 directly at 45.1.0.2:4001 over quic-v1"},
 		{"a direct dial that connects and dies", negative("/tcp/4001", func(r *wire.DialResult) { r.Remote = "/ip4/45.1.0.2/tcp/4001" }), inconclusive, "No firewall was traversed"},
 		{"a direct dial to the mapping's port that succeeds", negative("/tcp/50123", func(r *wire.DialResult) { r.Outcome = wire.OK }), inconclusive, "No firewall was traversed"},
+		{"a port that the router has lent", func(s *story) {
+			s.probes(50*time.Second, submitterName, evidence.Probe{Purpose: evidence.MappedPort, Phase: evidence.AfterHold, Transport: "tcp"}, wire.DialResult{
+				Self: strangerID, Addr: "/ip4/45.1.0.2/tcp/38071/p2p/" + donorID, Peer: donorID, Outcome: wire.OK, Path: wire.Direct, Remote: "/ip4/45.1.0.2/tcp/38071"})
+		}, inconclusive, "has lent it a port, and laptop reached it there, at 45.1.0.2:38071"},
 		{"a dial that was given up", negative("/tcp/4001", func(r *wire.DialResult) { r.Outcome = wire.Aborted }), inconclusive, "tcp (ip4): no failed dial"},
 		{"somebody else answers", negative("/tcp/4001", func(r *wire.DialResult) { r.Failure = "peer_id_mismatch" }), inconclusive, "tcp (ip4): no failed dial"},
 		{"the dialler's own fault", negative("/tcp/4001", func(r *wire.DialResult) { r.Failure = "permission_denied" }), inconclusive, "tcp (ip4): no failed dial"},

@@ -35,9 +35,9 @@ func (b build) with(other build) build {
 		rules: slices.Concat(b.rules, other.rules), services: services}
 }
 
-// rebound comes back from other ports, which QUIC and TCP do not survive here:
-// the connection that was held is another one afterwards.
-var rebound = Truth{Ways: everyWay, Direct: punched, Verdicts: map[string]string{"hold": failed},
+// rebound comes back from other ports. QUIC moves its connections there (RFC 9000,
+// section 9), TCP cannot.
+var rebound = Truth{Ways: everyWay, Direct: punched, Severs: tcpWays,
 	Events: []Event{{After: 5 * time.Second, Do: "reboot-router"}}, Causes: []Cause{NATRebinds}}
 
 // loggedIn is after somebody has logged in.

@@ -26,6 +26,9 @@ type Truth struct {
 	Lifetime time.Duration `json:"lifetime_ns,omitempty"`
 	// Events happen to the network during a run, at its hold.
 	Events []Event `json:"events,omitempty"`
+	// Severs are the transports whose connections do not outlive the events. A hold
+	// over one of them fails.
+	Severs []string `json:"severs,omitempty"`
 	// Causes are what a diagnosis finds, none of them where nothing is in the way.
 	Causes []Cause `json:"causes,omitempty"`
 
@@ -178,6 +181,11 @@ func (t Truth) with(other Truth) Truth {
 	for _, w := range slices.Concat(t.holes, other.holes) {
 		if !slices.Contains(sum.holes, w) {
 			sum.holes = append(sum.holes, w)
+		}
+	}
+	for _, w := range slices.Concat(t.Severs, other.Severs) {
+		if !slices.Contains(sum.Severs, w) {
+			sum.Severs = append(sum.Severs, w)
 		}
 	}
 	slices.SortStableFunc(sum.Events, func(a, b Event) int { return int(a.After - b.After) })

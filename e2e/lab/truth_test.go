@@ -51,7 +51,7 @@ func TestTheTruthOfAComposedProfileFollowsFromItsParts(t *testing.T) {
 			Verdicts: map[string]string{"firewall": inconclusive}},
 		// No port is opened that nothing leaves by.
 		"full-cone + institutional": {Ways: webWays, Causes: []Cause{TCPPortsBlocked, UDPBlocked}},
-		"blocked + nat-rebind":      {Verdicts: isolated, Causes: []Cause{AllBlocked, NATRebinds}, Events: rebound.Events},
+		"blocked + nat-rebind":      {Verdicts: isolated, Causes: []Cause{AllBlocked, NATRebinds}, Events: rebound.Events, Severs: tcpWays},
 		// A provider's router lets nobody in to what is open behind it.
 		"double-nat + port-forward": {Ways: everyWay, Direct: punched},
 		"home + dns-hijack":         {Ways: everyWay, Direct: punched, Causes: []Cause{DNSLies}},

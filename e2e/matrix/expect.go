@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -15,13 +16,14 @@ type Expected struct {
 	Ways     []string                            `json:"ways,omitempty"`   // the transports by which it can
 	Direct   []string                            `json:"direct,omitempty"` // those of a direct upgrade; none: it stays relayed
 	Verdicts map[evidence.Claim]evidence.Verdict `json:"verdicts"`         // of every claim
+	Severs   []string                            `json:"severs,omitempty"` // transports by which a hold fails
 	Causes   []string                            `json:"causes,omitempty"` // what a diagnosis would find
 }
 
 // Expect derives from a profile's truth what a run behind it with that hold must
 // show, the submitter at home.
 func Expect(truth lab.Truth, hold time.Duration) Expected {
-	e := Expected{Join: len(truth.Ways) > 0, Ways: truth.Ways, Direct: truth.Direct, Causes: truth.Causes, Verdicts: map[evidence.Claim]evidence.Verdict{}}
+	e := Expected{Join: len(truth.Ways) > 0, Ways: truth.Ways, Direct: truth.Direct, Severs: truth.Severs, Causes: truth.Causes, Verdicts: map[evidence.Claim]evidence.Verdict{}}
 	for _, claim := range evidence.Claims {
 		e.Verdicts[claim] = evidence.Pass
 		if word, ok := truth.Verdicts[string(claim)]; ok {
@@ -29,6 +31,16 @@ func Expect(truth lab.Truth, hold time.Duration) Expected {
 		}
 	}
 	if truth.Lifetime > 0 && hold >= truth.Lifetime {
+		e.Verdicts[evidence.HoldClaim] = evidence.Fail
+	}
+	return e
+}
+
+// Given is what must be seen of a run that holds its connection by a transport,
+// which it is free to choose.
+func (e Expected) Given(held string) Expected {
+	if slices.Contains(e.Severs, held) {
+		e.Verdicts = maps.Clone(e.Verdicts)
 		e.Verdicts[evidence.HoldClaim] = evidence.Fail
 	}
 	return e

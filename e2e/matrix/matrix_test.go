@@ -414,3 +414,13 @@ func TestMemoryBoundsHowManyCellsStandAtOnce(t *testing.T) {
 		t.Errorf("room for %d of 3", got)
 	}
 }
+
+func TestAHoldOverATransportThatEventsEndIsExpectedToFail(t *testing.T) {
+	e := Expect(lab.Truth{Ways: []string{"tcp", "quic-v1"}, Severs: []string{"tcp"}}, time.Minute)
+	if got := e.Given("tcp").Verdicts[evidence.HoldClaim]; got != evidence.Fail {
+		t.Errorf("held over TCP: %s", got)
+	}
+	if got := e.Given("quic-v1").Verdicts[evidence.HoldClaim]; got != evidence.Pass {
+		t.Errorf("held over QUIC: %s", got)
+	}
+}

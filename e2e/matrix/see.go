@@ -22,6 +22,7 @@ type Seen struct {
 	Observed   map[evidence.Claim]string           `json:"observed,omitempty"`    // its reasons, where a claim did not pass
 	Way        string                              `json:"way,omitempty"`         // the donor's own explanation of how it got out, or of what failed
 	Phase      Phase                               `json:"phase"`                 // how far the run came
+	Held       string                              `json:"held,omitempty"`        // the transport of the connection that was held
 	HeldMS     float64                             `json:"held_ms,omitempty"`     // of the hold, so far
 }
 
@@ -116,6 +117,7 @@ func (w *Watcher) Take(e evidence.Event) {
 		}
 	case evidence.HoldStarted:
 		w.seen.Phase, w.held = Holding, e.TS
+		w.holds(e)
 	case evidence.HoldEnded:
 		w.seen.Phase = Again
 		w.hold(e.TS)
@@ -153,6 +155,16 @@ func (w *Watcher) nodeUp(e evidence.Event) {
 	w.peers[v.Role] = v.PeerID
 	if v.Role == donor && w.seen.Phase == Deploy {
 		w.seen.Phase = Join
+	}
+}
+
+// holds finds the connection that is to be held.
+func (w *Watcher) holds(e evidence.Event) {
+	hold, ok := decoded[evidence.Hold](e)
+	for key, c := range w.conns {
+		if ok && key.role == donor && key.conn == hold.Conn {
+			w.seen.Held = c.Transport
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err
 
 	ObservedAddr Kind = "observed.addr" // Addr (as Peer sees us), Peer, Conn
+	PortMapped   Kind = "port.mapped"   // Addr: where the router of this network lets others in, since we asked it
 	Reachability Kind = "reachability"  // Detail: public | private | unknown
 
 	ReservationMade   Kind = "reservation.made"   // Relay, Conn, Addrs (circuit addresses), Expires, Voucher, LimitSeconds, LimitBytes; Renewal on a renewal

@@ -2,12 +2,15 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/libp2p/go-reuseport"
 )
 
 // connectTimeout is how long we wait for an address: a SYN is sent four times
@@ -55,6 +58,15 @@ func (f *Finder) socket(ctx context.Context, addr string) (net.Conn, error) {
 	defer cancel()
 	if f.connect != nil {
 		return f.connect(ctx, addr)
+	}
+	if from, _ := ctx.Value(fromKey{}).(int); from != 0 {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{Port: from}, Control: func(network, address string, raw syscall.RawConn) error {
+			return errors.Join(reuseport.Control(network, address, raw), f.control(network, address, raw))
+		}}
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return conn, err
+		}
 	}
 	d := net.Dialer{Control: f.control}
 	return d.DialContext(ctx, "tcp", addr)

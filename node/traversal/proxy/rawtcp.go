@@ -13,8 +13,7 @@ import (
 // in any variable, are for every kind of traffic and go first.
 //
 // With a dialer of its own, the library's TCP transport no longer dials from the
-// port on which it listens, and hole punching over TCP needs that: install it
-// only where CarriesTCP, or where Narrow may become true.
+// port on which it listens, which hole punching over TCP needs: see FromPort.
 func (f *Finder) ContextDialer(ma.Multiaddr) (tcp.ContextDialer, error) { return rawTCP{f}, nil }
 
 // CarriesTCP tells whether the environment names a proxy for every kind of
@@ -50,12 +49,21 @@ func (d rawTCP) DialContext(ctx context.Context, _, address string) (net.Conn, e
 	return tunnelled{conn, to}, nil
 }
 
-type routeKey struct{}
+type (
+	routeKey struct{}
+	fromKey  struct{} // of the port that a direct dial leaves from
+)
 
 // NoteRoute has a dial of raw TCP with this context tell by which proxy it went:
 // its URL without credentials. It is set before the dial returns, if by any.
 func NoteRoute(ctx context.Context, route *string) context.Context {
 	return context.WithValue(ctx, routeKey{}, route)
+}
+
+// FromPort has direct dials of raw TCP with this context leave from a port, where
+// that is possible: hole punches need the one on which we listen. 0 means any.
+func FromPort(ctx context.Context, port int) context.Context {
+	return context.WithValue(ctx, fromKey{}, port)
 }
 
 // plan puts the proxies for everything first, and the others behind the direct
