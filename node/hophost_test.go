@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 )
 
 // A donor whose router has forgotten its flows comes back by a new connection, and
@@ -55,4 +56,22 @@ func plainHost(t *testing.T, opts ...libp2p.Option) host.Host {
 	}
 	t.Cleanup(func() { _ = h.Close() })
 	return h
+}
+
+// Circuits over a connection that is dead end with it, so that nobody waits there.
+func TestAFormerConnectionIsClosedWhenItIsDead(t *testing.T) {
+	relayHost, donor := plainHost(t, libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0")), plainHost(t, libp2p.NoListenAddrs)
+	if err := donor.Connect(short(t), peer.AddrInfo{ID: relayHost.ID(), Addrs: relayHost.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	conn := relayHost.Network().ConnsToPeer(donor.ID())[0]
+	endIfDead(conn)
+	if conn.IsClosed() {
+		t.Error("a connection that answers is closed")
+	}
+	donor.SetStreamHandler(ping.ID, func(network.Stream) {}) // and never a word
+	endIfDead(conn)
+	if !conn.IsClosed() {
+		t.Error("a connection that does not answer is not closed")
+	}
 }

@@ -199,6 +199,21 @@ func (w *hopWatch) reserved(c network.Conn, answer *pb.HopMessage) {
 	}
 	w.mu.Unlock()
 	w.rec.Record(ev)
+	if stands && before.conn != c && !before.conn.IsClosed() {
+		go endIfDead(before.conn)
+	}
+}
+
+// formerPatience is how long a connection may take to answer whose peer has come
+// back by another one.
+const formerPatience = 5 * time.Second
+
+// endIfDead closes a former connection that its peer has lost. With it end the
+// circuits over it, and whoever waits for an answer there is told.
+func endIfDead(former network.Conn) {
+	if traversal.Dead(context.Background(), former, formerPatience) {
+		_ = former.Close() // of somebody who has gone
+	}
 }
 
 // opened names a circuit and records it.

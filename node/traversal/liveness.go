@@ -148,6 +148,15 @@ func (p *pinger) ping(ctx context.Context, timeout time.Duration) (time.Duration
 	return rtt, nil
 }
 
+// Dead asks a connection for one sign of life, and tells whether none came in time.
+// Who answers that it speaks no ping is there.
+func Dead(ctx context.Context, conn network.Conn, timeout time.Duration) bool {
+	p := pinger{conn: conn}
+	defer p.end()
+	_, err := p.ping(ctx, timeout)
+	return err != nil && ctx.Err() == nil && !answered(conn, err)
+}
+
 func (p *pinger) roundTrip(ctx context.Context) (time.Duration, error) {
 	if p.stream.Stream == nil {
 		s, err := openStream(ctx, p.conn, ping.ID)
