@@ -33,10 +33,11 @@ type node struct {
 
 const (
 	upTimeout    = 30 * time.Second       // from the start of a node to its first answer
-	followEvery  = 250 * time.Millisecond // how often a node's new events are fetched
+	followEvery  = 250 * time.Millisecond // how often a node's new events are fetched,
+	followQuiet  = 2 * time.Second        // and how seldom while there are none: many runs hold side by side
 	followLimit  = 1 << 20                // bytes fetched at once
 	leaseParts   = 6                      // renewals per lease: five may be lost
-	exitEvery    = time.Second            // how often we look whether the node has ended
+	exitEvery    = 2 * time.Second        // how often we look whether the node has ended
 	reserveEvery = 100 * time.Millisecond
 )
 
@@ -200,16 +201,19 @@ func (h *host) status(ctx context.Context) (st wire.Status, err error) {
 
 // follow copies the node's events into the trace as they come.
 func (h *host) follow(ctx context.Context) {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
+	wait := followEvery
 	for {
+		before := h.node.read()
 		if _, err := h.catchUp(ctx); err != nil && ctx.Err() == nil {
 			h.log.Warn("fetch events", "err", err)
+		}
+		if wait = min(2*wait, followQuiet); h.node.read() > before {
+			wait = followEvery
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
@@ -354,6 +358,13 @@ func lastWords(text []byte) string {
 		return lastLine(rest) + " " + last
 	}
 	return last
+}
+
+// read is how much of the node's events has been fetched.
+func (n *node) read() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.offset
 }
 
 func (n *node) ended() *evidence.Exit {
