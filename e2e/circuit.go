@@ -28,7 +28,7 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 		return err
 	}
 	to, ok, err := r.dialCircuit(ctx, phase, now.circuits)
-	if err == nil && !ok && phase == evidence.AfterHold && len(r.inv.Faults) > 0 {
+	if err == nil && !ok && phase == evidence.AfterHold {
 		to, err = r.dialNext(ctx, phase, now, to)
 	}
 	if err != nil {
@@ -48,8 +48,8 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 }
 
 // dialNext dials the donor by the reservation that takes the place of one which
-// was of no use. What was done on purpose may have ended it without a word to the
-// donor, which then takes its time to notice.
+// was of no use. The network may have ended it without a word to the donor, which
+// then takes its time to notice.
 func (r *run) dialNext(ctx context.Context, phase evidence.Phase, useless held, tried string) (string, error) {
 	r.talk.Note("waiting for the donor's next reservation")
 	now, err := r.reservedOther(ctx, reservedAgain, useless)

@@ -110,6 +110,9 @@ func printProfilesMarkdown(w io.Writer, profiles []lab.Profile) error {
 // truthOf says a ground truth in sentences.
 func truthOf(t lab.Truth) []string {
 	said := []string{fmt.Sprintf("Relays by: %s. Direct by: %s.", orNone(t.Ways), orNone(t.Direct))}
+	if len(t.Luck) > 0 {
+		said = append(said, fmt.Sprintf("By luck, direct by: %s.", orNone(t.Luck)))
+	}
 	if t.Lifetime > 0 {
 		said = append(said, fmt.Sprintf("A connection lasts %s at most.", t.Lifetime))
 	}

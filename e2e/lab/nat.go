@@ -1,10 +1,13 @@
 package lab
 
+import "strings"
+
 // NAT is how a profile translates addresses and what it lets in, in the words of
 // RFC 4787. The zero NAT translates nothing and lets everything in.
 type NAT struct {
 	Mapping   Dependence // section 4.1: what another outside port depends on
 	Filtering Dependence // section 5: what has to have been sent to, to be let in
+	Few       bool       // mappings are drawn from so few that a peer may hit one
 	Pool      bool       // section 4.1, pooling "arbitrary": another outside address, too
 }
 
@@ -28,15 +31,17 @@ var nats = map[string]NAT{
 	"full-cone":          {Mapping: EndpointIndependent, Filtering: EndpointIndependent},
 	"address-restricted": {Mapping: EndpointIndependent, Filtering: AddressDependent},
 	"symmetric":          dependent,
-	"cgnat-ports":        dependent,
-	"nat-pool":           {Mapping: PortDependent, Filtering: PortDependent, Pool: true},
+	"cgnat-ports":        {Mapping: PortDependent, Filtering: PortDependent, Few: true},
+	"nat-pool":           {Mapping: PortDependent, Filtering: PortDependent, Few: true, Pool: true},
 }
 
-// NAT is how the profile translates addresses. A composed profile's is not known
-// by its name, and counts as a home's.
+// NAT is how the profile translates addresses: as a home does, unless one of its
+// parts does otherwise.
 func (p Profile) NAT() NAT {
-	if n, ok := nats[p.Name]; ok {
-		return n
+	for name := range strings.SplitSeq(p.Name, " + ") {
+		if n, ok := nats[name]; ok {
+			return n
+		}
 	}
 	return restricted
 }

@@ -59,7 +59,7 @@ var baseProfiles = []Profile{
 		build{rules: []rule{addressRestricted}}},
 	{"symmetric", "pfSense and enterprise NAT: another port for every destination, unsolicited packets dropped", unhindered.relayed().because(NATPerDestination),
 		build{rules: []rule{masqueradeRandom}}},
-	{"cgnat-ports", "a mobile ISP: 64 ports for all that a subscriber does, another one for every destination", unhindered.relayed().because(NATPerDestination),
+	{"cgnat-ports", "a mobile ISP: 64 ports for all that a subscriber does, another one for every destination", unhindered.byLuck().because(NATPerDestination),
 		build{rules: []rule{toRandomPorts(50000, 50063)}}},
 	{"nat-rebind", "a home whose router reboots: NAT as at home, but a port is drawn, and drawn again once flows are forgotten", rebound,
 		build{rules: []rule{toPorts(10000, 29999)}}},

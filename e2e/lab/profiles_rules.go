@@ -6,7 +6,7 @@ import "time"
 
 // Profiles that are made of firewall rules, and of the routers they stand in.
 var ruleProfiles = []Profile{
-	{"nat-pool", "a campus: NAT to a pool of four addresses, the next one for every flow", unhindered.relayed().because(NATPerDestination),
+	{"nat-pool", "a campus: NAT to a pool of four addresses, the next one for every flow", unhindered.byLuck().because(NATPerDestination),
 		build{rules: []rule{addressPool}}},
 	{"double-nat", "a home router that is a customer of a carrier-grade NAT: two translations, both as at home", unhindered.behindAnother(),
 		build{rules: []rule{masquerade, behindCarrier}}},

@@ -18,6 +18,9 @@ type Truth struct {
 	// Direct are those by which the relayed connection can be upgraded to a direct
 	// one. None: it stays relayed.
 	Direct []string `json:"direct"`
+	// Luck are those by which it is upgraded only by luck: mappings are drawn from so
+	// few that one may be hit.
+	Luck []string `json:"luck,omitempty"`
 	// Verdicts are those of the claims that do not pass, by claim: fail or
 	// inconclusive.
 	Verdicts map[string]string `json:"verdicts,omitempty"`
@@ -134,6 +137,12 @@ func (t Truth) because(causes ...Cause) Truth {
 	return t
 }
 
+// byLuck is relayed for a NAT that draws its mappings from a few.
+func (t Truth) byLuck() Truth {
+	t.Luck, t.Direct = t.Direct, nil
+	return t
+}
+
 // relayed is t where no hole can be punched.
 func (t Truth) relayed() Truth {
 	t.Direct = nil
@@ -169,6 +178,7 @@ func (t Truth) with(other Truth) Truth {
 	sum := Truth{
 		Ways:     both(t.Ways, other.Ways),
 		Direct:   both(t.Direct, other.Direct),
+		Luck:     luck(t, other),
 		Verdicts: worse(t.Verdicts, other.Verdicts),
 		Lifetime: t.Lifetime,
 		Events:   slices.Concat(t.Events, other.Events),
@@ -193,6 +203,19 @@ func (t Truth) with(other Truth) Truth {
 	slices.Sort(sum.Causes)
 	sum.Causes = slices.Compact(sum.Causes)
 	return sum
+}
+
+// luck is of a network that is both: one that never, or always, upgrades leaves
+// nothing to it.
+func luck(t, other Truth) []string {
+	sure := both(t.Direct, other.Direct)
+	var may []string
+	for _, w := range both(slices.Concat(t.Direct, t.Luck), slices.Concat(other.Direct, other.Luck)) {
+		if !slices.Contains(sure, w) {
+			may = append(may, w)
+		}
+	}
+	return may
 }
 
 // both are the words of a that b has as well.

@@ -44,7 +44,7 @@ func Compare(e Expected, s Seen) []Difference {
 	if odd := beside(s.Transports, e.Ways); len(odd) > 0 {
 		differ("transport", list(e.Ways), list(s.Transports), s.Way)
 	}
-	switch odd := beside(s.Direct, e.Direct); {
+	switch odd := beside(beside(s.Direct, e.Direct), e.Luck); {
 	case len(odd) > 0:
 		differ("direct", list(e.Direct), list(s.Direct), "")
 	case len(e.Direct) > 0 && len(s.Direct) == 0:

@@ -15,6 +15,7 @@ type Expected struct {
 	Join     bool                                `json:"join"`             // the donor reaches a relay
 	Ways     []string                            `json:"ways,omitempty"`   // the transports by which it can
 	Direct   []string                            `json:"direct,omitempty"` // those of a direct upgrade; none: it stays relayed
+	Luck     []string                            `json:"luck,omitempty"`   // those by which it may become direct, or not
 	Verdicts map[evidence.Claim]evidence.Verdict `json:"verdicts"`         // of every claim
 	Severs   []string                            `json:"severs,omitempty"` // transports by which a hold fails
 	Causes   []string                            `json:"causes,omitempty"` // what a diagnosis would find
@@ -23,7 +24,7 @@ type Expected struct {
 // Expect derives from a profile's truth what a run behind it with that hold must
 // show, the submitter at home.
 func Expect(truth lab.Truth, hold time.Duration) Expected {
-	e := Expected{Join: len(truth.Ways) > 0, Ways: truth.Ways, Direct: truth.Direct, Severs: truth.Severs, Causes: truth.Causes, Verdicts: map[evidence.Claim]evidence.Verdict{}}
+	e := Expected{Join: len(truth.Ways) > 0, Ways: truth.Ways, Direct: truth.Direct, Luck: truth.Luck, Severs: truth.Severs, Causes: truth.Causes, Verdicts: map[evidence.Claim]evidence.Verdict{}}
 	for _, claim := range evidence.Claims {
 		e.Verdicts[claim] = evidence.Pass
 		if word, ok := truth.Verdicts[string(claim)]; ok {
@@ -63,9 +64,12 @@ func ExpectPair(donor, submitter lab.Profile, transport string, hold time.Durati
 	}
 	e.Ways = slices.DeleteFunc(slices.Clone(e.Ways), func(w string) bool { return w != word })
 	e.Join = len(e.Ways) > 0
-	e.Direct = nil
-	if Punchable(donor.NAT(), submitter.NAT()) {
+	e.Direct, e.Luck = nil, nil
+	switch {
+	case Punchable(donor.NAT(), submitter.NAT()):
 		e.Direct = []string{word}
+	case donor.NAT().Few || submitter.NAT().Few:
+		e.Luck = []string{word}
 	}
 	return e
 }
