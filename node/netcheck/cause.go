@@ -1,0 +1,50 @@
+package netcheck
+
+// Cause is what is in the way, in a word of the closed vocabulary below. It is
+// also what the lab's profiles are graded against.
+type Cause string
+
+const (
+	// Of the way out.
+	AllBlocked        Cause = "all_blocked"         // nothing gets out at all
+	UDPBlocked        Cause = "udp_blocked"         // no UDP gets out, or none but to DNS
+	UDPPortBlocked    Cause = "udp_port_blocked"    // UDP to some ports only is dropped
+	QUICBlocked       Cause = "quic_blocked"        // UDP passes, QUIC does not
+	TCPPortsBlocked   Cause = "tcp_ports_blocked"   // TCP passes to some ports only
+	MultistreamKilled Cause = "multistream_blocked" // flows that open like libp2p's are killed
+	HandshakeKilled   Cause = "handshake_blocked"   // they open, and die at what follows
+	ALPNKilled        Cause = "alpn_blocked"        // TLS that offers libp2p is killed
+	NameKilled        Cause = "sni_blocked"         // TLS to names that are not permitted is killed
+	LargeHelloKilled  Cause = "large_hello_blocked" // large ClientHellos are dropped, whatever the packets' size
+	BytesCapped       Cause = "byte_cap"            // flows freeze after so many bytes
+	FlowsLimited      Cause = "flows_limited"       // no more than a few flows at once
+	IPv6Broken        Cause = "ipv6_broken"         // addresses and a route, and nothing comes back
+
+	// Of who stands in between.
+	ProxyRequired      Cause = "proxy_required"      // nothing gets out but through a proxy
+	ProxyAuth          Cause = "proxy_auth_required" // and it wants credentials that we do not have
+	ProxyPorts         Cause = "proxy_ports_limited" // and it lets through to some ports only
+	TLSIntercepted     Cause = "tls_intercepted"     // somebody else's certificate
+	UpgradeStripped    Cause = "upgrade_stripped"    // HTTP passes, and nothing may become WebSocket
+	SYNAnswered        Cause = "syn_proxy"           // every SYN is answered, so dead hosts seem to connect
+	PortalClosed       Cause = "captive_portal"      // until somebody logs in
+	DNSBlocked         Cause = "dns_blocked"         // no resolver answers
+	DNSTXTBlocked      Cause = "dns_txt_blocked"     // addresses are answered, text records are not
+	DNSLies            Cause = "dns_lies"            // answers that others do not give
+	UDPTimeout         Cause = "udp_timeout"         // silent UDP flows are forgotten soon
+	TCPTimeout         Cause = "tcp_timeout"         // silent TCP flows are forgotten soon
+	LifetimeLimited    Cause = "lifetime_limited"    // flows are cut at some age
+	MTUBlackHole       Cause = "mtu_black_hole"      // full-size packets vanish, and nobody is told
+	Slow               Cause = "slow"                // high delay, loss, or a low rate: not blocked
+	NoControl          Cause = "unexplained"         // what failed here may fail everywhere: nobody else has tried
+	NameUnknown        Cause = "name_unknown"        // the name has no such record anywhere
+	TargetDead         Cause = "target_dead"         // it fails from everywhere
+	RelayRefuses       Cause = "relay_refuses"       // it answers, and says no
+	WrongPeer          Cause = "wrong_peer"          // somebody else answers there, without an interceptor
+	ClockSkewed        Cause = "clock_skew"          // certificates seem not yet or no longer valid
+	DaemonDied         Cause = "daemon_died"         // H1
+	DaemonSilent       Cause = "daemon_silent"       // H2
+	LocalFirewall      Cause = "local_firewall"      // this machine's own
+	NoNetwork          Cause = "no_network"          // no address, or no route
+	CertificateInvalid Cause = "certificate_invalid" // the server's own is bad, from everywhere
+)
