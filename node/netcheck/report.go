@@ -66,6 +66,8 @@ const (
 	Portal   Operation = "portal"   // a page whose content is known, by plain HTTP
 	Harmless Operation = "harmless" // bytes that are no libp2p, to an address where libp2p failed
 	Size     Operation = "size"     // packets, or bytes in all, of Bytes
+	Nobody   Operation = "nobody"   // TCP to an address where nobody is: that it fails is as it should be
+	Many     Operation = "many"     // Bytes connections at once, of which Received stood
 	Clock    Operation = "clock"    // the time as others tell it
 )
 
@@ -79,6 +81,8 @@ type Record struct {
 	Operation   Operation `json:"operation"`
 	Transport   string    `json:"transport"` // of the dial that this is a step of, as wire.TransportOf names it
 	Proto       string    `json:"proto"`
+	Dialled     string    `json:"dialled"` // the multiaddr whose dial this is a step of, without /p2p
+	Route       string    `json:"route"`   // of that dial: empty (direct), or the proxy's URL
 	Addr        string    `json:"addr"`    // whom it was done with: IP:port, or a URL
 	Failure     *Failure  `json:"failure"` // nil: it succeeded
 	Error       string    `json:"error"`   // the raw error, scrubbed
