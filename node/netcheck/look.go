@@ -30,8 +30,7 @@ type way struct {
 type wayKey struct{ addr, transport, route string }
 
 func newLook(r *Report) *look {
-	l := &look{r: r, ours: r.Records, ctrl: map[wayKey][]*way{}}
-	l.ways = waysOf(r.Records)
+	l := &look{r: r, ours: r.Records, ways: waysOf(r.Records), ctrl: map[wayKey][]*way{}}
 	for _, c := range r.Controls {
 		for _, w := range waysOf(c.Records) {
 			w.route = "" // elsewhere has proxies of its own, or none
@@ -42,29 +41,39 @@ func newLook(r *Report) *look {
 }
 
 func waysOf(records []Record) []*way {
-	var list []*way
-	byKey := map[wayKey]*way{}
-	byTry := map[int]int{} // transaction -> place in tries of its way
+	var order []int
+	tries := map[int][]Record{} // by transaction
 	for _, rec := range records {
-		if rec.Transport == "" || !slices.Contains(ladder, rec.Operation) && rec.Operation != Keepalive {
+		if rec.Lead == "" || !slices.Contains(ladder, rec.Operation) {
 			continue
 		}
-		k := wayKey{rec.Dialled, rec.Transport, rec.Route}
-		w := byKey[k]
-		if w == nil {
-			w = &way{wayKey: k, target: rec.Target}
-			byKey[k] = w
-			list = append(list, w)
+		if tries[rec.Transaction] == nil {
+			order = append(order, rec.Transaction)
 		}
-		at, known := byTry[rec.Transaction]
-		if !known {
-			at = len(w.tries)
-			byTry[rec.Transaction] = at
-			w.tries = append(w.tries, nil)
+		tries[rec.Transaction] = append(tries[rec.Transaction], rec)
+	}
+	var list []*way
+	byKey := map[wayKey]*way{}
+	for _, t := range order {
+		try := tries[t]
+		k := wayKey{try[0].Lead, try[0].Transport, routeOf(try)}
+		if byKey[k] == nil {
+			byKey[k] = &way{wayKey: k, target: try[0].Target}
+			list = append(list, byKey[k])
 		}
-		w.tries[at] = append(w.tries[at], rec)
+		byKey[k].tries = append(byKey[k].tries, try)
 	}
 	return list
+}
+
+// routeOf is the proxy through which a try went; empty: none.
+func routeOf(try []Record) string {
+	for _, rec := range try {
+		if rec.Operation == ProxyTunnel {
+			return rec.Proto
+		}
+	}
+	return ""
 }
 
 // best is the try that got furthest.
@@ -86,7 +95,7 @@ func height(try []Record) int {
 // failed is the step at which the best try ended; nil when it stands.
 func (w *way) failed() *Record {
 	for _, rec := range w.best() {
-		if rec.Failure != nil && rec.Operation != Keepalive {
+		if rec.Failure != nil {
 			return &rec
 		}
 	}
@@ -98,7 +107,7 @@ func (w *way) stands() bool { return w.failed() == nil }
 // reached is the last step that succeeded; empty when none did.
 func (w *way) reached() (op Operation) {
 	for _, rec := range w.best() {
-		if rec.Failure == nil && rec.Operation != Keepalive {
+		if rec.Failure == nil {
 			op = rec.Operation
 		}
 	}

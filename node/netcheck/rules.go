@@ -102,7 +102,7 @@ func noNetwork(l *look, _ []obstacle) *obstacle {
 }
 
 func portalClosed(l *look, _ []obstacle) *obstacle {
-	pages := slices.DeleteFunc(l.all(Portal), func(r Record) bool { return r.Facts.Status == 0 || r.Failure == nil })
+	pages := slices.DeleteFunc(l.all(Portal), func(r Record) bool { return r.Facts.FirstByte == "" })
 	if len(pages) == 0 || len(l.through(Reserve)) > 0 {
 		return nil
 	}
@@ -399,19 +399,34 @@ func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
 }
 
 func synAnswered(l *look, _ []obstacle) *obstacle {
-	there := succeeded(l.all(Nobody))
+	there := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.Proto != "dead" })
 	if len(there) == 0 {
 		return nil
 	}
 	return shown(SYNAnswered, Certain, nil, idsOf(there), "Connections to an address where nobody is succeed: something answers every SYN itself.")
 }
 
+// blackHole looks for steps that fail in packets as large as the system makes them
+// and succeed in smaller ones.
 func blackHole(l *look, _ []obstacle) *obstacle {
-	tried := l.all(Size)
 	var because []int
-	for _, small := range succeeded(tried) {
-		for _, large := range failing(tried) {
-			if small.Proto == large.Proto && small.Addr == large.Addr && packet(small) < packet(large) && large.ICMP == "" && sameBytes(small, large) {
+	var ways []*way
+	for _, small := range succeeded(l.all(Size)) {
+		for _, large := range failing(l.all(Size)) {
+			if silent(large) && large.ICMP == "" && small.Addr == large.Addr && small.Proto == large.Proto && smaller(small, large) {
+				because = append(because, small.ID, large.ID)
+			}
+		}
+		for _, w := range l.ways {
+			rec := w.failed()
+			if rec != nil && silent(*rec) && w.addr == small.Lead && small.Facts.Segment > 0 && small.Proto == string(rec.Operation) {
+				because, ways = append(because, small.ID), append(ways, w)
+			}
+		}
+	}
+	for _, small := range succeeded(l.all(Datagram)) {
+		for _, large := range failing(l.all(Size)) {
+			if silent(large) && large.ICMP == "" && small.Proto == large.Proto && small.Addr == large.Addr && smaller(small, large) {
 				because = append(because, small.ID, large.ID)
 			}
 		}
@@ -419,24 +434,22 @@ func blackHole(l *look, _ []obstacle) *obstacle {
 	if len(because) == 0 {
 		return nil
 	}
-	ways := slices.DeleteFunc(slices.Clone(l.ways), func(w *way) bool {
-		rec := w.failed()
-		return rec == nil || !silent(*rec) || rec.Operation == Connect
-	})
+	for _, w := range l.ways {
+		if rec := w.failed(); rec != nil && silent(*rec) && rec.Operation != Connect && !slices.Contains(ways, w) {
+			ways = append(ways, w)
+		}
+	}
 	return shown(MTUBlackHole, Certain, ways, because, "Full-size packets vanish on the way and no ICMP error says so, while small ones pass.")
 }
 
-// packet is how large the packets of a Size were.
-func packet(r Record) int {
-	if r.Facts.Segment > 0 {
-		return r.Facts.Segment
+// smaller tells whether two sizes differ in their packets only. Of a datagram, its
+// bytes are the packet.
+func smaller(a, b Record) bool {
+	if a.Proto == "quic-version" {
+		return a.Facts.Bytes < b.Facts.Bytes
 	}
-	return r.Facts.Bytes
+	return a.Facts.Segment > 0 && b.Facts.Segment == 0 && a.Facts.Bytes >= b.Facts.Bytes*9/10
 }
-
-// sameBytes tells whether two sizes differ in their packets only. Over UDP a
-// packet is all there is.
-func sameBytes(a, b Record) bool { return a.Proto == "udp" || a.Facts.Bytes == b.Facts.Bytes }
 
 // silent tells of a step that nothing came back to.
 func silent(r Record) bool {
@@ -458,43 +471,45 @@ func quicBlocked(l *look, found []obstacle) *obstacle {
 	return shown(QUICBlocked, Certain, lost, nil, "UDP gets out, and other packets to the same ports are answered; packets that begin a QUIC connection are not.")
 }
 
+// largeHelloKilled looks for large hellos that fail in packets of any size, where
+// the daemon's own, smaller one passed.
 func largeHelloKilled(l *look, found []obstacle) *obstacle {
 	if has(found, MTUBlackHole) {
 		return nil
 	}
-	// A hello of which nothing comes back in packets of any size, while a small one passes.
-	var lost, passes []Record
-	for _, r := range l.all(TLS) {
-		if r.Facts.Bytes == 0 {
-			continue // an ordinary one
-		}
-		if r.Failure == nil {
-			passes = append(passes, r)
-		} else {
-			lost = append(lost, r)
+	passed := map[string]bool{} // any hello, by the address
+	var whole, cut []Record
+	for _, r := range l.ours {
+		switch {
+		case r.Operation == TLS && r.Failure == nil, r.Operation == Size && r.Proto == "tls" && r.Failure == nil:
+			passed[r.Addr] = passed[r.Addr] || r.Operation == TLS
+		case r.Operation == Size && r.Proto == "tls" && r.Facts.Segment == 0:
+			whole = append(whole, r)
+		case r.Operation == Size && r.Proto == "tls":
+			cut = append(cut, r)
 		}
 	}
-	for _, large := range lost {
-		for _, small := range passes {
-			if small.Addr == large.Addr && small.Facts.Bytes < large.Facts.Bytes {
-				return shown(LargeHelloKilled, Certain, over(l.blocked(TLS), "wss", "https"), []int{small.ID, large.ID},
-					"TLS hellos of %d bytes are stopped, in packets of any size; one of %d bytes passes.", large.Facts.Bytes, small.Facts.Bytes)
+	for _, a := range whole {
+		for _, b := range cut {
+			if a.Addr == b.Addr && passed[a.Addr] {
+				return shown(LargeHelloKilled, Certain, nil, []int{a.ID, b.ID},
+					"TLS hellos of %d bytes are stopped, in packets of any size, while small ones pass.", max(a.Facts.Bytes, b.Facts.Bytes))
 			}
 		}
 	}
 	return nil
 }
 
+// bytesCapped looks for connections that carry a little and then freeze.
 func bytesCapped(l *look, found []obstacle) *obstacle {
 	if has(found, MTUBlackHole) {
 		return nil
 	}
-	for _, large := range failing(l.all(Size)) {
-		for _, small := range succeeded(l.all(Size)) {
-			if large.Proto == "tcp" && small.Proto == "tcp" && small.Addr == large.Addr && small.Facts.Bytes < large.Facts.Bytes &&
-				small.Facts.Segment == large.Facts.Segment && large.Facts.Bytes > 4<<10 {
-				return shown(BytesCapped, Certain, nil, []int{small.ID, large.ID},
-					"Connections freeze after %d bytes: %d pass.", large.Received, small.Facts.Bytes)
+	for _, long := range failing(l.all(Size)) {
+		for _, short := range succeeded(l.all(Size)) {
+			if long.Proto == "echo" && short.Proto == "echo" && short.Lead == long.Lead && short.Transport == long.Transport && short.Facts.Bytes < long.Facts.Bytes {
+				return shown(BytesCapped, Certain, nil, []int{short.ID, long.ID},
+					"Connections freeze after some bytes: %d pass both ways, %d do not; %d bytes came back.", short.Facts.Bytes, long.Facts.Bytes, long.Received)
 			}
 		}
 	}
@@ -502,12 +517,12 @@ func bytesCapped(l *look, found []obstacle) *obstacle {
 }
 
 func flowsLimited(l *look, _ []obstacle) *obstacle {
-	many := failing(l.all(Many))
-	if len(many) == 0 {
+	many := failing(l.all(Flows))
+	if len(many) == 0 || many[0].Facts.Stood == 0 {
 		return nil
 	}
 	return shown(FlowsLimited, Certain, nil, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
-		many[0].Facts.Bytes, many[0].Received)
+		many[0].Facts.Tried, many[0].Facts.Stood)
 }
 
 func tlsIntercepted(l *look, _ []obstacle) *obstacle {
@@ -608,11 +623,11 @@ func alpnKilled(l *look, found []obstacle) *obstacle {
 	noise := map[string]bool{}
 	for _, r := range l.ours {
 		if r.Operation == Security && r.Proto == "noise" && r.Failure == nil {
-			noise[r.Dialled] = true
+			noise[r.Lead] = true
 		}
 	}
 	for _, r := range l.ours {
-		if r.Operation == Security && r.Proto == "tls" && r.Failure != nil && noise[r.Dialled] && !silent(r) {
+		if r.Operation == Security && r.Proto == "tls" && r.Failure != nil && noise[r.Lead] && !silent(r) {
 			because = append(because, r)
 		}
 	}
