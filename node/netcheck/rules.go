@@ -675,7 +675,7 @@ const slowAfter = 0.5 // seconds
 func slow(l *look, _ []obstacle) *obstacle {
 	var late, lossy []Record
 	for _, r := range l.ours {
-		if r.Operation == Connect && r.Failure == nil && r.Route == "" && r.T > slowAfter {
+		if r.Operation == Connect && r.Failure == nil && r.T > slowAfter {
 			late = append(late, r)
 		}
 	}
