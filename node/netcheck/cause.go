@@ -48,3 +48,14 @@ const (
 	NoNetwork          Cause = "no_network"          // no address, or no route
 	CertificateInvalid Cause = "certificate_invalid" // the server's own is bad, from everywhere
 )
+
+// Causes is every cause there is, in the order above.
+func Causes() []Cause {
+	return []Cause{
+		AllBlocked, UDPBlocked, UDPPortBlocked, QUICBlocked, TCPPortsBlocked, MultistreamKilled, HandshakeKilled, ALPNKilled, NameKilled,
+		LargeHelloKilled, BytesCapped, FlowsLimited, IPv6Broken, ProxyRequired, ProxyAuth, ProxyPorts, TLSIntercepted, UpgradeStripped,
+		SYNAnswered, PortalClosed, DNSBlocked, DNSTXTBlocked, DNSLies, UDPTimeout, TCPTimeout, LifetimeLimited, MTUBlackHole, Slow,
+		NoControl, NameUnknown, TargetDead, RelayRefuses, WrongPeer, ClockSkewed, DaemonDied, DaemonSilent, LocalFirewall, NoNetwork,
+		CertificateInvalid,
+	}
+}
