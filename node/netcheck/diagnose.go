@@ -148,7 +148,7 @@ func (l *look) explainName(i int, t Target, found []obstacle) Explanation {
 	}
 	switch {
 	case exists:
-		for _, c := range []Cause{DNSBlocked, DNSTXTBlocked, DNSLies, PortalClosed, ProxyRequired, ProxyAuth, AllBlocked} {
+		for _, c := range []Cause{DNSBlocked, DNSInternalOnly, DNSTXTBlocked, DNSLies, PortalClosed, ProxyRequired, ProxyAuth, AllBlocked} {
 			if has(found, c) {
 				e.Cause = c
 				break

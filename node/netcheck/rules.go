@@ -47,6 +47,8 @@ var rules = []struct {
 	{find: udpTimeout},
 	{find: tcpTimeout},
 	{find: slow},
+	{find: lossy},
+	{find: throttled},
 }
 
 // shown makes an obstacle. The more independent records show it, the surer.
@@ -238,26 +240,27 @@ func (a *asked) isText() bool { return strings.HasPrefix(a.question, "TXT ") }
 // lost tells whether the network's resolver owes an answer that exists.
 func (a *asked) lost() bool { return len(a.own) > 0 && len(succeeded(a.own)) == 0 && a.known() }
 
-func namesBlocked(l *look, found []obstacle) *obstacle {
-	if has(found, ProxyRequired) || has(found, ProxyAuth) {
-		return nil // who gets out through a proxy needs no names: the proxy looks them up
-	}
+func namesBlocked(l *look, _ []obstacle) *obstacle {
 	var because []int
-	answered := false
+	answered, denied := false, true
 	for _, q := range l.questions() {
 		answered = answered || len(succeeded(q.own)) > 0
 		if q.lost() {
 			because = append(because, idsOf(q.own)...)
+			denied = denied && !slices.ContainsFunc(q.own, func(r Record) bool { return !failedWith(&r, NXDomain, DNSNoAnswer) })
 		}
 	}
 	if answered || len(because) == 0 {
 		return nil
 	}
+	if denied {
+		return shown(DNSInternalOnly, Certain, nil, because, "The network's resolver knows no public names: it denies those that others know.")
+	}
 	return shown(DNSBlocked, Certain, nil, because, "The network's resolver answers nothing, while others know the names.")
 }
 
 func textNamesBlocked(l *look, found []obstacle) *obstacle {
-	if has(found, DNSBlocked) || has(found, ProxyRequired) || has(found, ProxyAuth) {
+	if has(found, DNSBlocked) || has(found, DNSInternalOnly) {
 		return nil
 	}
 	var because []int
@@ -527,22 +530,20 @@ func flowsLimited(l *look, _ []obstacle) *obstacle {
 
 func tlsIntercepted(l *look, _ []obstacle) *obstacle {
 	var ways []*way
-	issuer, names := "", "unknown"
+	cause, issuer, names := TLSIntercepted, "", "trusted here"
 	for _, w := range direct(l.ways) {
 		if rec := w.step(TLS); rec != nil && l.foreign(w, *rec) {
 			ways = append(ways, w)
 			issuer = rec.Facts.Chain[0].Issuer
-			if rec.Facts.Trusted != nil && *rec.Facts.Trusted {
-				names = "trusted here"
-			} else {
-				names = "not trusted here"
+			if rec.Facts.Trusted != nil && !*rec.Facts.Trusted {
+				cause, names = TLSUntrusted, "not trusted here"
 			}
 		}
 	}
 	if len(ways) == 0 {
 		return nil
 	}
-	return shown(TLSIntercepted, Certain, ways, nil, "TLS is opened on its way: relays show certificates of %q, which is %s, and others see other certificates there.", issuer, names)
+	return shown(cause, Certain, ways, nil, "TLS is opened on its way: relays show certificates of %q, which is %s, and others see other certificates there.", issuer, names)
 }
 
 // foreign tells whether the certificate that w met is somebody else's: the relay
@@ -673,24 +674,51 @@ const slowAfter = 0.5 // seconds
 
 // slow is told only of what stands: a dead address is not slow.
 func slow(l *look, _ []obstacle) *obstacle {
-	var late, lossy []Record
-	for _, r := range l.ours {
-		if r.Operation == Connect && r.Failure == nil && r.T > slowAfter {
-			late = append(late, r)
-		}
+	late := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.T < slowAfter })
+	if len(late) == 0 || 2*len(late) < len(succeeded(l.all(Connect))) {
+		return nil // a lost SYN is late by a second
 	}
+	return shown(Slow, Likely, nil, idsOf(late), "Round trips are long: %d connections took longer than half a second.", len(late))
+}
+
+// lossy looks for steps that succeeded when they were tried again.
+func lossy(l *look, _ []obstacle) *obstacle {
+	var lost []Record
 	for _, w := range l.ways {
-		if w.stands() {
-			for _, try := range w.tries {
-				lossy = append(lossy, slices.DeleteFunc(failing(try), func(r Record) bool { return !silent(r) })...)
+		for _, try := range w.tries {
+			if w.stands() {
+				lost = append(lost, slices.DeleteFunc(failing(try), func(r Record) bool { return !silent(r) })...)
 			}
 		}
 	}
-	if len(late) == 0 && len(lossy) == 0 {
+	if len(lost) == 0 {
 		return nil
 	}
-	return shown(Slow, Likely, nil, idsOf(slices.Concat(late, lossy)), "The network is slow or loses packets: %d connections took longer than half a second, and %d steps succeeded only when tried again.",
-		len(late), len(lossy))
+	return shown(Lossy, Likely, nil, idsOf(lost), "Packets get lost: %d steps succeeded only when they were tried again.", len(lost))
+}
+
+// littleRate is what a few jobs a minute take, in bytes a second.
+const littleRate = 128 << 10
+
+// throttled looks at what the longest flow carried.
+func throttled(l *look, found []obstacle) *obstacle {
+	if has(found, Slow) || has(found, BytesCapped) || has(found, MTUBlackHole) {
+		return nil // which explain it
+	}
+	var because []Record
+	for _, r := range succeeded(l.all(Size)) {
+		if r.Proto != "echo" || r.Facts.Bytes < 32<<10 {
+			continue
+		}
+		if float64(r.Facts.Bytes)/r.T > littleRate {
+			return nil
+		}
+		because = append(because, r)
+	}
+	if len(because) == 0 {
+		return nil
+	}
+	return shown(Throttled, Likely, nil, idsOf(because), "The network carries %.0f kbit/s.", float64(because[0].Facts.Bytes)/because[0].T*8/1000)
 }
 
 func keys(m map[string]bool) (list []string) {
