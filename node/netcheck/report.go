@@ -66,6 +66,7 @@ const (
 	Portal   Operation = "portal"   // a page whose content is known, by plain HTTP
 	Harmless Operation = "harmless" // bytes that are no libp2p, to an address where libp2p failed
 	Size     Operation = "size"     // packets, or bytes in all, of Bytes
+	Flows    Operation = "flows"    // connections to one address, open at once
 	Clock    Operation = "clock"    // the time as others tell it
 )
 
@@ -79,6 +80,7 @@ type Record struct {
 	Operation   Operation `json:"operation"`
 	Transport   string    `json:"transport"` // of the dial that this is a step of, as wire.TransportOf names it
 	Proto       string    `json:"proto"`
+	Lead        string    `json:"lead"`    // of Target.Leads, which several targets may share; empty: none's
 	Addr        string    `json:"addr"`    // whom it was done with: IP:port, or a URL
 	Failure     *Failure  `json:"failure"` // nil: it succeeded
 	Error       string    `json:"error"`   // the raw error, scrubbed
@@ -105,6 +107,9 @@ type Facts struct {
 	Bytes     int        `json:"bytes,omitempty"`     // of a Size: what was tried
 	Segment   int        `json:"segment,omitempty"`   // of a Size: the most that one packet carried; 0: the system's choice
 	Silence   float64    `json:"silence,omitempty"`   // of a Keepalive: seconds
+	Arrived   int64      `json:"arrived,omitempty"`   // of a Keepalive: bytes that came during it, unasked
+	Tried     int        `json:"tried,omitempty"`     // of Flows
+	Stood     int        `json:"stood,omitempty"`     // of them
 	Offset    *float64   `json:"offset,omitempty"`    // of a Clock: seconds that this machine is ahead
 	FirstByte string     `json:"firstbyte,omitempty"` // hex of the first 64 bytes that came in place of what was expected
 }
