@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"evidence":      {},
 
 	"node":           {"node/traversal/...", "node/sandbox", "node/netcheck", "node/wire"},
+	"node/probe":     {"node/traversal/...", "node/netcheck", "node/wire"},
 	"node/traversal": {"node/netcheck", "node/wire"},
 	"node/netcheck":  {"node/wire"},
 	"node/sandbox":   {"node/wire"},

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/worldcompute/wce2e/inventory"
+	"github.com/worldcompute/wce2e/node/netcheck"
+)
+
+// record keeps what was seen, for the tests of netcheck.Diagnose:
+//
+//	go test ./cmd/wce2e -run Netcheck -record
+var record = flag.Bool("record", false, "write the reports of the netcheck tests to "+reports)
+
+const (
+	reports      = "../../node/netcheck/testdata/reports"
+	quickWithin  = 30 * time.Second
+	netchecks    = 3 // at the same time: more, and their time is this machine's
+	netcheckOver = 2 * time.Minute
+)
+
+// netchecked is what a report of a profile has to show at the least.
+type netchecked struct {
+	profile string
+	ways    []string                    // transports by which a reservation was had; nil: none
+	sign    func(netcheck.Report) error // nil: nothing in particular
+}
+
+var netcheckeds = []netchecked{
+	{profile: "open", ways: []string{"tcp", "quic-v1", "webtransport", "wss", "ws"}},
+	{profile: "home", ways: []string{"tcp", "quic-v1", "webtransport", "wss", "ws"}},
+	{profile: "institutional", ways: []string{"wss", "ws"}, sign: some(netcheck.Connect, "tcp", netcheck.Timeout)},
+	{profile: "institutional-reject", ways: []string{"wss", "ws"}, sign: all(some(netcheck.Connect, "tcp", netcheck.Refused), prohibited)},
+	{profile: "dartmouth", ways: []string{"wss"}, sign: all(some(netcheck.Multistream, "tcp", netcheck.SecurityTimeout), survives)},
+	{profile: "dpi-multistream-rst", ways: []string{"wss", "quic-v1", "webtransport"}, sign: all(some(netcheck.Multistream, "tcp", netcheck.SecurityReset), survives)},
+	{profile: "quic-blocked", ways: []string{"tcp", "wss", "ws"}, sign: all(some(netcheck.QUIC, "quic-v1", netcheck.QUICIdleTimeout), answered(netcheck.Datagram, "quic-version"))},
+	{profile: "udp-blocked", ways: []string{"tcp", "wss", "ws"}, sign: some(netcheck.Datagram, "quic-v1", netcheck.Timeout)},
+	{profile: "pmtu-blackhole", ways: nil, sign: answered(netcheck.Size, "")},
+	{profile: "tls-intercept", ways: []string{"wss", "ws"}},
+	{profile: "proxy-auth", ways: []string{"wss"}},
+	{profile: "dns-hijack", ways: []string{"tcp", "quic-v1", "wss"}},
+	{profile: "captive-portal"},
+	{profile: "blocked"},
+	{profile: "syn-proxy", ways: []string{"tcp", "wss"}, sign: answered(netcheck.Connect, "dead")},
+	{profile: "dpi-libp2p-alpn", ways: []string{"tcp", "quic-v1", "wss"}},
+	{profile: "ipv6-broken", ways: []string{"tcp", "quic-v1", "wss"}},
+	{profile: "doh-only", ways: []string{"tcp", "quic-v1", "wss"}},
+	{profile: "dns-no-txt", ways: []string{"tcp", "quic-v1", "wss"}},
+	{profile: "proxy-no-upgrade", ways: []string{"https"}},
+}
+
+func TestNetcheckSeesWhatEachFirewallDoes(t *testing.T) {
+	l := &inventory.Lab{
+		Latency:  10 * time.Millisecond,
+		Networks: []inventory.LabNetwork{{Name: "core", Profile: "open"}},
+		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}, {Name: "relay2", Network: "core"}},
+	}
+	for _, n := range netcheckeds {
+		l.Networks = append(l.Networks, inventory.LabNetwork{Name: n.profile, Profile: n.profile})
+		l.Hosts = append(l.Hosts, inventory.LabHost{Name: n.profile, Network: n.profile})
+	}
+	f := newFleet(t, l)
+	_, addrs := f.ship("relay1").relay("relay")
+	_, more := f.ship("relay2").relay("relay", "--http")
+	if err := f.lab.Publish(t.Context(), "relays", slices.Concat(addrs, more)...); err != nil {
+		t.Fatal(err)
+	}
+	list := slices.Concat([]string{"/dnsaddr/relays.mesh.wce2e.net", "/dnsaddr/nobody.mesh.wce2e.net"}, addrs, more)
+	reports, errs := make([]netcheck.Report, len(netcheckeds)), make([]error, len(netcheckeds))
+	places := make(chan struct{}, netchecks)
+	var all sync.WaitGroup
+	for i, n := range netcheckeds {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			reports[i], errs[i] = f.ship(n.profile).netcheck(list)
+		})
+	}
+	all.Wait()
+	for i, n := range netcheckeds {
+		t.Run(n.profile, func(t *testing.T) {
+			if errs[i] != nil {
+				t.Fatal(errs[i])
+			}
+			if *record {
+				noErr(t, keep(n.profile, reports[i]))
+			}
+			n.look(t, reports[i])
+		})
+	}
+}
+
+// netcheck runs it on a host, as a login would.
+func (s *ship) netcheck(list []string) (netcheck.Report, error) {
+	var report netcheck.Report
+	argv := []string{fleetBin, "node", "netcheck", "--quick", "--json", "--dir", s.Home() + "/none"}
+	for _, a := range list {
+		argv = append(argv, "--target", a)
+	}
+	res, err := s.try(netcheckOver, argv...)
+	if err == nil && res.Code != 0 {
+		err = fmt.Errorf("%s: exit %d: %s", s.name, res.Code, res.Stderr)
+	}
+	if err == nil {
+		err = json.Unmarshal(res.Stdout, &report)
+	}
+	return report, err
+}
+
+func keep(profile string, r netcheck.Report) error {
+	raw, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(reports, profile+".json"), append(raw, '\n'), 0o644)
+}
+
+func (n netchecked) look(t *testing.T, r netcheck.Report) {
+	t.Helper()
+	if took := r.Ended.Sub(r.Began); took > quickWithin {
+		t.Errorf("it took %s, and not below %s", took, quickWithin)
+	}
+	var ways []string
+	for _, rec := range r.Records {
+		if rec.Operation == netcheck.Reserve && rec.Failure == nil && !slices.Contains(ways, rec.Transport) {
+			ways = append(ways, rec.Transport)
+		}
+	}
+	for _, w := range n.ways {
+		if !slices.Contains(ways, w) {
+			t.Errorf("no reservation over %s, only over %s\n%s", w, ways, ladder(r, w))
+		}
+	}
+	if n.ways == nil && n.sign == nil && len(ways) > 0 {
+		t.Errorf("there are reservations over %s, through a network that lets nothing out", ways)
+	}
+	if n.sign != nil {
+		if err := n.sign(r); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func ladder(r netcheck.Report, transport string) string {
+	var b strings.Builder
+	for _, rec := range r.Records {
+		if rec.Transport == transport {
+			printRecord(&b, rec)
+		}
+	}
+	return b.String()
+}
+
+func all(signs ...func(netcheck.Report) error) func(netcheck.Report) error {
+	return func(r netcheck.Report) error {
+		for _, s := range signs {
+			if err := s(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// some is that an operation failed in one way, and in no other.
+func some(op netcheck.Operation, transport string, want netcheck.Failure) func(netcheck.Report) error {
+	return func(r netcheck.Report) error {
+		seen := false
+		for _, rec := range r.Records {
+			if rec.Operation != op || rec.Transport != transport || rec.Failure == nil {
+				continue
+			}
+			seen = true
+			if *rec.Failure != want {
+				return fmt.Errorf("%s %s failed with %s, want %s: %s", transport, op, *rec.Failure, want, rec.Error)
+			}
+		}
+		if !seen {
+			return fmt.Errorf("%s %s never failed, want %s", transport, op, want)
+		}
+		return nil
+	}
+}
+
+// answered is that an operation worked at least once.
+func answered(op netcheck.Operation, proto string) func(netcheck.Report) error {
+	return func(r netcheck.Report) error {
+		if !slices.ContainsFunc(r.Records, func(rec netcheck.Record) bool {
+			return rec.Operation == op && (proto == "" || rec.Proto == proto) && rec.Failure == nil
+		}) {
+			return fmt.Errorf("%s %s was never answered", op, proto)
+		}
+		return nil
+	}
+}
+
+// survives: other bytes than libp2p's reach the address.
+var survives = answered(netcheck.Harmless, "http")
+
+// prohibited: an ICMP error came back.
+func prohibited(r netcheck.Report) error {
+	if !slices.ContainsFunc(r.Records, func(rec netcheck.Record) bool { return rec.ICMP == "admin-prohibited" }) {
+		return fmt.Errorf("no ICMP error was seen")
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/worldcompute/wce2e/node"
+	"github.com/worldcompute/wce2e/node/netcheck"
+	"github.com/worldcompute/wce2e/node/probe"
+	"github.com/worldcompute/wce2e/node/wire"
+)
+
+func newNodeNetcheckCmd() *cobra.Command {
+	var dir, level string
+	var targets []string
+	var quick, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "netcheck",
+		Short: "what this network does to each address of the bootstrap list, layer by layer",
+		Long: `Try every address of the bootstrap list, layer by layer, by every way there is,
+with an identity and sockets made for it. A node need not run; of one that does, the
+list is taken. One line is printed for each thing that was tried, when it has ended.
+Without --quick it takes about a minute and a half: connections are left silent to see
+whether they last.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := nodeLog(cmd.ErrOrStderr(), level)
+			if err != nil {
+				return err
+			}
+			cfg := probe.Config{Targets: targets, Quick: quick, Software: "wce2e/" + version, Log: log}
+			out := cmd.OutOrStdout()
+			if !asJSON {
+				cfg.Each = func(r netcheck.Record) { printRecord(out, r) }
+			}
+			status, running := ask(cmd.Context(), dir)
+			if running && len(targets) == 0 {
+				cfg.Targets = status.Bootstrap
+			}
+			report, err := probe.Run(cmd.Context(), cfg)
+			if err != nil && report.Version == 0 {
+				return usageError(err)
+			}
+			if running {
+				report.Daemon = daemonOf(status, time.Now())
+			}
+			if asJSON {
+				err = errors.Join(err, printJSON(out, report))
+			}
+			return err
+		},
+	}
+	dirFlag(cmd, &dir)
+	f := cmd.Flags()
+	f.StringArrayVar(&targets, "target", nil, "multiaddr to try; repeat for more (default: the running node's list, or the built-in one)")
+	f.BoolVar(&quick, "quick", false, "wait less, and leave silences out")
+	f.BoolVar(&asJSON, "json", false, "print the report as JSON at the end, and nothing before")
+	f.StringVar(&level, "log-level", "error", "debug, info, warn or error")
+	return cmd
+}
+
+// ask asks the node that lives in dir, if there is one and it runs.
+func ask(ctx context.Context, dir string) (wire.Status, bool) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	status, err := node.FetchStatus(ctx, dir)
+	return status, err == nil
+}
+
+// daemonOf is what a running node says of itself.
+func daemonOf(s wire.Status, now time.Time) *netcheck.Daemon {
+	d := &netcheck.Daemon{Started: true, Lived: now.Sub(s.StartedAt).Round(time.Millisecond).Seconds(),
+		Dials: s.Dials.Started, Joined: len(s.CircuitAddrs) > 0}
+	if s.Way != nil {
+		d.Way = s.Way.Transport
+	}
+	for _, a := range s.Tried {
+		if netcheck.Failure(a.Failure) == netcheck.SecurityTimeout {
+			d.Stalled++
+		}
+	}
+	return d
+}
+
+// printRecord writes one line: when it began and how long it took, what it was, with
+// whom, and what came of it.
+func printRecord(w io.Writer, r netcheck.Record) {
+	what := strings.TrimSpace(r.Transport + " " + string(r.Operation))
+	if r.Proto != "" && r.Proto != r.Transport {
+		what += " " + r.Proto
+	}
+	outcome := "ok"
+	if r.Failure != nil {
+		outcome = string(*r.Failure)
+	}
+	fmt.Fprintf(w, "%7.3f %7.3f  #%d  %-9s %s  %s%s\n", r.T0, r.T, r.Transaction, outcome, what, r.Addr, facts(r))
+}
+
+// facts are those of a record that a person looks for, and the raw error.
+func facts(r netcheck.Record) string {
+	var out []string
+	add := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
+	if f := r.Facts; true {
+		for _, named := range []struct{ key, value string }{
+			{"question", f.Question}, {"answers", strings.Join(f.Answers, " ")}, {"location", f.Location}, {"peer", f.Peer},
+			{"agent", f.Agent}, {"observed", f.Observed}, {"firstbyte", f.FirstByte}, {"errno", r.Errno}, {"icmp", r.ICMP},
+		} {
+			if named.value != "" {
+				add("%s=%s", named.key, named.value)
+			}
+		}
+		for _, counted := range []struct {
+			key   string
+			value int
+		}{{"status", f.Status}, {"bytes", f.Bytes}, {"segment", f.Segment}, {"stood", f.Stood}, {"tried", f.Tried}} {
+			if counted.value != 0 {
+				add("%s=%d", counted.key, counted.value)
+			}
+		}
+		if f.Silence != 0 {
+			add("silence=%.0fs arrived=%d", f.Silence, f.Arrived)
+		}
+		if f.Trusted != nil {
+			add("trusted=%t issuer=%q", *f.Trusted, f.Chain[0].Issuer)
+		}
+		if f.Stated != nil {
+			add("stated=%t", *f.Stated)
+		}
+		if f.Offset != nil {
+			add("offset=%.1fs", *f.Offset)
+		}
+	}
+	if r.Sent+r.Received > 0 {
+		add("sent=%d received=%d", r.Sent, r.Received)
+	}
+	if r.Error != "" {
+		add("error=%q", oneLine(r.Error))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "  " + strings.Join(out, " ")
+}
