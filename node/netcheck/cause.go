@@ -28,6 +28,7 @@ const (
 	// Of who stands in between.
 	ProxyRequired      Cause = "proxy_required"      // nothing gets out but through a proxy
 	ProxyAuth          Cause = "proxy_auth_required" // and it wants credentials that we do not have
+	ProxyCannotReach   Cause = "proxy_cannot_reach"  // the proxy tried, and did not get there
 	ProxyPorts         Cause = "proxy_ports_limited" // and it lets through to some ports only
 	TLSIntercepted     Cause = "tls_intercepted"     // somebody else's certificate
 	TLSUntrusted       Cause = "tls_untrusted"       // and this machine does not trust who does it
@@ -56,6 +57,7 @@ const (
 	DaemonDied         Cause = "daemon_died"         // H1
 	DaemonSilent       Cause = "daemon_silent"       // H2
 	LocalFirewall      Cause = "local_firewall"      // this machine's own
+	NoIPv6             Cause = "no_ipv6"             // this machine has none
 	NoNetwork          Cause = "no_network"          // no address, or no route
 	CertificateInvalid Cause = "certificate_invalid" // the server's own is bad, from everywhere
 )
@@ -64,9 +66,9 @@ const (
 func Causes() []Cause {
 	return []Cause{
 		AllBlocked, UDPBlocked, UDPPortBlocked, QUICBlocked, TCPPortsBlocked, MultistreamKilled, HandshakeKilled, ALPNKilled, NameKilled,
-		LargeHelloKilled, BytesCapped, FlowsLimited, IPv6Broken, NATPerDestination, NATRebinds, NATNoHairpin, IPv4ByTranslation, ProxyRequired, ProxyAuth, ProxyPorts, TLSIntercepted, TLSUntrusted, TLSServersRefused, HTTPIntercepted, UpgradeStripped,
+		LargeHelloKilled, BytesCapped, FlowsLimited, IPv6Broken, NATPerDestination, NATRebinds, NATNoHairpin, IPv4ByTranslation, ProxyRequired, ProxyAuth, ProxyCannotReach, ProxyPorts, TLSIntercepted, TLSUntrusted, TLSServersRefused, HTTPIntercepted, UpgradeStripped,
 		SYNAnswered, PortalClosed, DNSBlocked, DNSInternalOnly, DNSTXTBlocked, DNSLies, UDPTimeout, TCPTimeout, LifetimeLimited, MTUBlackHole, Slow, Lossy, Throttled,
-		NoControl, NameUnknown, TargetDead, RelayRefuses, WrongPeer, ClockSkewed, DaemonDied, DaemonSilent, LocalFirewall, NoNetwork,
+		NoControl, NameUnknown, TargetDead, RelayRefuses, WrongPeer, ClockSkewed, DaemonDied, DaemonSilent, LocalFirewall, NoIPv6, NoNetwork,
 		CertificateInvalid,
 	}
 }

@@ -78,7 +78,11 @@ func (l *look) explain(found []obstacle) (list []Explanation) {
 				list = append(list, l.explainWay(w, found))
 			}
 		}
-		if len(list) == before {
+		switch {
+		case len(list) > before:
+		case len(t.Leads) > 0:
+			list = append(list, l.explainLeads(i, t))
+		default:
 			list = append(list, l.explainName(i, t, found))
 		}
 	}
@@ -113,6 +117,10 @@ func (l *look) causeOf(w *way, rec *Record, found []obstacle) Cause {
 		}
 	}
 	switch {
+	case isIPv6(rec.Addr) && w.route == "" && !l.hasIPv6():
+		return NoIPv6
+	case failedWith(rec, ProxyFailed):
+		return ProxyCannotReach
 	case rec.Operation == Reserve && *rec.Failure != Timeout:
 		return RelayRefuses
 	case failedWith(rec, NoProtocol):
@@ -127,6 +135,19 @@ func (l *look) causeOf(w *way, rec *Record, found []obstacle) Cause {
 		return TargetDead
 	}
 	return NoControl
+}
+
+// explainLeads is of a name whose addresses were tried for another target: each is
+// explained there.
+func (l *look) explainLeads(i int, t Target) Explanation {
+	reached := map[string]bool{}
+	for _, w := range l.ways {
+		if slices.Contains(t.Leads, w.addr) && w.stands() {
+			reached[w.addr] = true
+		}
+	}
+	return Explanation{Target: i, Reached: Resolve,
+		Sentence: fmt.Sprintf("It leads to %d addresses of which %d were reached; each is explained by itself.", len(t.Leads), len(reached))}
 }
 
 // explainName is of a target whose name led nowhere.

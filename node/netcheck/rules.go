@@ -2,6 +2,7 @@ package netcheck
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 )
@@ -32,13 +33,13 @@ var rules = []struct {
 	{find: udpBlocked},
 	{find: udpPortBlocked},
 	{find: tcpPortsBlocked},
-	{find: synAnswered},
 	{find: blackHole},
 	{find: quicBlocked},
 	{find: largeHelloKilled},
 	{find: bytesCapped},
 	{find: flowsLimited},
 	{find: tlsIntercepted},
+	{find: synAnswered},
 	{find: upgradeStripped},
 	{find: nameKilled},
 	{find: multistreamKilled},
@@ -201,7 +202,7 @@ type asked struct {
 	question  string
 	own       []Record // of the network's resolver
 	encrypted []Record // of DoH and DoT
-	elsewhere []Record // of other hosts' own resolvers
+	elsewhere []Record // of whomever other hosts asked
 }
 
 func (l *look) questions() (list []*asked) {
@@ -215,9 +216,10 @@ func (l *look) questions() (list []*asked) {
 	}
 	for _, rec := range l.all(Resolve) {
 		q := get(rec.Facts.Question)
-		if rec.Proto == "doh" || rec.Proto == "dot" {
+		switch {
+		case rec.Proto == "doh" || rec.Proto == "dot":
 			q.encrypted = append(q.encrypted, rec)
-		} else {
+		case l.isOwn(rec):
 			q.own = append(q.own, rec)
 		}
 	}
@@ -227,6 +229,16 @@ func (l *look) questions() (list []*asked) {
 		}
 	}
 	return list
+}
+
+// isOwn tells whether it was a resolver of the network that was asked. What others
+// answer in the clear may be the network's word as well as theirs.
+func (l *look) isOwn(rec Record) bool {
+	host, _, err := net.SplitHostPort(rec.Addr)
+	if err != nil {
+		host = rec.Addr
+	}
+	return rec.Proto == "system" || slices.Contains(l.r.Local.Resolvers, host)
 }
 
 // known tells whether the name has an answer, by others than the network's own
@@ -305,7 +317,7 @@ func namesLie(l *look, _ []obstacle) *obstacle {
 
 func deniedByAll(q *asked) bool {
 	others := slices.Concat(q.encrypted, q.elsewhere)
-	return len(others) > 0 && !slices.ContainsFunc(others, func(r Record) bool { return !failedWith(&r, NXDomain) })
+	return len(succeeded(others)) == 0 && slices.ContainsFunc(others, func(r Record) bool { return failedWith(&r, NXDomain) })
 }
 
 func answers(records []Record) (list []string) {
@@ -320,7 +332,7 @@ func overlap(a, b []string) bool {
 }
 
 func ipv6Broken(l *look, _ []obstacle) *obstacle {
-	if !slices.Contains(l.r.Local.Routes, "ip6") {
+	if !l.hasIPv6() {
 		return nil
 	}
 	six := family6(direct(l.ways), true)
@@ -333,11 +345,24 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 
 func udpBlocked(l *look, _ []obstacle) *obstacle {
 	tried := l.all(Datagram)
-	if len(tried) < 2 || len(succeeded(tried)) > 0 || len(succeeded(l.controls(Datagram))) == 0 {
+	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
 	lost := slices.DeleteFunc(direct(l.blocked(QUIC)), func(w *way) bool { return isIPv6(w.hostPort()) })
 	return shown(UDPBlocked, Certain, lost, idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+}
+
+// udpElsewhere tells whether UDP carries on another host.
+func (l *look) udpElsewhere() bool {
+	if len(succeeded(l.controls(Datagram))) > 0 {
+		return true
+	}
+	for _, ways := range l.ctrl {
+		if slices.ContainsFunc(ways, func(w *way) bool { return w.passed(QUIC) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // howLost says how packets were stopped: told, or in silence.
@@ -401,7 +426,11 @@ func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
 	return shown(TCPPortsBlocked, Certain, lost, nil, "TCP gets out to port %s; connections to port %s are stopped: %s.", listed(passes), listed(ports), howLost(steps))
 }
 
-func synAnswered(l *look, _ []obstacle) *obstacle {
+// synAnswered comes after what takes connections for its own ends.
+func synAnswered(l *look, found []obstacle) *obstacle {
+	if has(found, TLSIntercepted) || has(found, TLSUntrusted) {
+		return nil
+	}
 	there := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.Proto != "dead" })
 	if len(there) == 0 {
 		return nil
@@ -619,16 +648,19 @@ func howKilled(steps []Record) string {
 	return "what follows vanishes, and nobody is told"
 }
 
+// libp2p's names for its handshakes, which are Security's Proto.
+const protoNoise, protoTLS = "/noise", "/tls/1.0.0"
+
 func alpnKilled(l *look, found []obstacle) *obstacle {
 	var because []Record
 	noise := map[string]bool{}
 	for _, r := range l.ours {
-		if r.Operation == Security && r.Proto == "noise" && r.Failure == nil {
+		if r.Operation == Security && r.Proto == protoNoise && r.Failure == nil {
 			noise[r.Lead] = true
 		}
 	}
 	for _, r := range l.ours {
-		if r.Operation == Security && r.Proto == "tls" && r.Failure != nil && noise[r.Lead] && !silent(r) {
+		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] && !silent(r) {
 			because = append(because, r)
 		}
 	}
@@ -668,6 +700,8 @@ func (l *look) forgotten(c Cause, what string, transports ...string) *obstacle {
 	shortest := slices.MinFunc(dead, func(a, b Record) int { return int(a.Facts.Silence - b.Facts.Silence) })
 	return shown(c, Certain, nil, idsOf(dead), "%s flows that are silent for %.0f seconds are dead afterwards.", what, shortest.Facts.Silence)
 }
+
+func (l *look) hasIPv6() bool { return slices.Contains(l.r.Local.Routes, "ip6") }
 
 // slowAfter is a round trip that no distance on Earth explains: a satellite's.
 const slowAfter = 0.5 // seconds

@@ -42,7 +42,8 @@ var causeWords = map[Cause]words{
 	ProxyRequired:    {"nothing gets out but through the proxy", "It joins by WebSocket through the proxy's CONNECT.", "", ""},
 	ProxyAuth: {"the proxy wants a password", "It joins through the proxy with the credentials that it has been given.",
 		"Put user and password into the proxy's URL (HTTPS_PROXY), or into the credentials file; they are never logged.", ""},
-	ProxyPorts: {"the proxy connects to some ports only", "It uses relays on port 443.", "", ""},
+	ProxyCannotReach: {"the proxy cannot reach it", "It uses the other addresses of its list.", "", ""},
+	ProxyPorts:       {"the proxy connects to some ports only", "It uses relays on port 443.", "", ""},
 	TLSIntercepted: {"TLS is opened on its way", "It joins all the same where this machine trusts the inspector: Noise inside proves who the relay is, and the connection is marked as inspected.",
 		"--refuse-inspection keeps the donor from joining so. Where the inspector is not trusted, install its authority on this machine.", "exempt the relays' names from TLS inspection"},
 	TLSUntrusted: {"TLS is opened on its way, by somebody this machine does not trust", "It does not join by TLS; whatever else the network lets out, it tries.",
@@ -76,6 +77,7 @@ var causeWords = map[Cause]words{
 	DaemonDied:         {"the daemon died", "", "Look at its last words.", ""},
 	DaemonSilent:       {"the daemon says nothing", "", "", ""},
 	LocalFirewall:      {"this machine's own firewall says no", "It keeps trying.", "Allow wce2e to go out in this machine's firewall.", ""},
+	NoIPv6:             {"this machine has no IPv6", "It uses IPv4.", "", ""},
 	NoNetwork:          {"this machine is on no network", "It waits for a network, and joins by itself.", "", ""},
 	CertificateInvalid: {"the relay's own certificate is bad", "It uses the other addresses of its list.", "", ""},
 }
