@@ -74,7 +74,7 @@ const (
 type Record struct {
 	ID          int       `json:"id"` // its place in Report.Records, or in Control.Records
 	Transaction int       `json:"transaction"`
-	Target      int       `json:"target"` // index into Report.Targets; -1: none's
+	Target      int       `json:"target"` // index into Report.Targets, of the first where several share the lead or the question; -1: none's
 	T0          float64   `json:"t0"`     // seconds since Report.Began
 	T           float64   `json:"t"`      // seconds it took
 	Operation   Operation `json:"operation"`

@@ -43,9 +43,13 @@ func (p *prober) suspecting(ctx context.Context, w way, op netcheck.Operation) (
 	}
 }
 
-// explain looks, once for each address and layer, at what a failure may mean.
+// explain looks, once for each IP, port and layer, at what a failure may mean.
 func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
-	if ctx.Err() != nil || !p.news(fmt.Sprint("explain ", w.lead, w.by, w.security, op)) {
+	what := fmt.Sprint(op, w.route(), hostport(w.lead.addr))
+	if op == netcheck.Security {
+		what += string(w.security)
+	}
+	if ctx.Err() != nil || !p.news(what) || !w.routed() {
 		return
 	}
 	var looks []func()
@@ -58,15 +62,13 @@ func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
 		add(func() { p.tunnel(ctx, w) })
 	case netcheck.Multistream:
 		add(func() { p.harmless(ctx, w) })
-		add(func() { p.narrow(ctx, w, op) })
 	case netcheck.Security, netcheck.Muxer, netcheck.Identify:
 		if w.transport != "quic-v1" && w.transport != "webtransport" {
 			add(func() { p.narrow(ctx, w, op) })
 		}
 	case netcheck.QUIC:
-		for _, size := range []int{leastInitial, usualInitial, fullDatagram} {
-			add(func() { p.negotiate(ctx, w, size) })
-		}
+		add(func() { p.negotiate(ctx, w, usualInitial) })
+		add(func() { p.negotiate(ctx, w, fullDatagram) })
 	}
 	var all sync.WaitGroup
 	for _, look := range looks {

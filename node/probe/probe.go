@@ -115,7 +115,7 @@ func Run(ctx context.Context, cfg Config) (netcheck.Report, error) {
 	local := look()
 	p.askers = p.findAskers(local.Resolvers)
 	p.work.Go(func() { local.Proxies = p.announcedProxies(ctx) })
-	p.surroundings(ctx)
+	p.surroundings(ctx, local)
 	for i, a := range addrs {
 		p.target(ctx, i, a)
 	}

@@ -45,6 +45,9 @@ func (p *prober) dialQUIC(ctx context.Context, t *transaction, w way, r *netchec
 	if err != nil {
 		return nil, err
 	}
+	if err := hasRoute(to.String()); err != nil {
+		return nil, err
+	}
 	socket, err := newCountedUDP(udpOf(to), nil)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,9 @@ func (p *prober) reachWebTransport(ctx context.Context, t *transaction, w way, b
 }
 
 func (p *prober) dialWebTransport(ctx context.Context, t *transaction, w way) (*session, error) {
+	if err := hasRoute(hostport(w.lead.addr)); err != nil {
+		return nil, err
+	}
 	var keys [2][32]byte
 	rand.Read(keys[0][:]) // never fails
 	rand.Read(keys[1][:])
@@ -188,5 +194,5 @@ func (p *prober) dialWebTransport(ctx context.Context, t *transaction, w way) (*
 	if err != nil {
 		return nil, errors.Join(err, sockets.Close())
 	}
-	return newSession(p, w, muxed{conn, sockets.Close}, conn.RemotePeer(), nil), nil
+	return newSession(p, w, muxed{conn, func() { _ = conn.Close(); _ = sockets.Close() }}, conn.RemotePeer(), nil), nil
 }

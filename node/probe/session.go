@@ -43,16 +43,13 @@ type mux interface {
 // muxed is libp2p's own.
 type muxed struct {
 	network.MuxedConn
-	hangUp func() error // at once, without goodbyes
+	end func()
 }
 
 func (m muxed) open(ctx context.Context) (stream, error) { return m.OpenStream(ctx) }
 func (m muxed) accept() (stream, error)                  { return m.AcceptStream() }
 
-func (m muxed) close() {
-	_ = m.Close() // what was to be learnt is learnt
-	_ = m.hangUp()
-}
+func (m muxed) close() { m.end() }
 
 // session is a connection to a peer that has proved who it is.
 type session struct {

@@ -21,7 +21,7 @@ import (
 const nobody = "192.0.2.1"
 
 // surroundings begins with what belongs to no target.
-func (p *prober) surroundings(ctx context.Context) {
+func (p *prober) surroundings(ctx context.Context, local netcheck.Local) {
 	p.inquire(ctx, -1, question{names.IP, knownName}, func(string) {})
 	p.work.Go(func() { p.lookForPortal(ctx) })
 	servers := p.STUN
@@ -38,7 +38,7 @@ func (p *prober) surroundings(ctx context.Context) {
 	for _, to := range dead {
 		p.work.Go(func() { p.connectTo(ctx, to, "dead") })
 	}
-	if to, ok := publicIPv6(); ok && slices.Contains(look().Routes, "ip6") {
+	if to, ok := publicIPv6(); ok && slices.Contains(local.Routes, "ip6") {
 		p.work.Go(func() { p.connectTo(ctx, to, "ip6") })
 	}
 }
@@ -78,7 +78,7 @@ func (p *prober) lookForPortal(ctx context.Context) {
 		state, err = portal.Look(ctx)
 		r.Addr, r.Facts.Status, r.Facts.Location = state.URL, state.Status, state.Location
 		if state.Captive {
-			r.Facts.FirstByte = hex.EncodeToString([]byte(scrub(state.Evidence))[:min(len(state.Evidence), firstBytes)])
+			r.Facts.FirstByte = hex.EncodeToString([]byte(state.Line[:min(len(state.Line), firstBytes)]))
 		}
 		return err
 	}) // the record has the error

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -104,7 +105,8 @@ func (p *prober) reachTCP(ctx context.Context, t *transaction, w way, beside boo
 
 func (c *climber) hangUp() {
 	if c.raw != nil {
-		_ = c.raw.Close() // the cause is recorded
+		_ = c.raw.Close()  // what was to be learnt is learnt;
+		_ = c.conn.Close() // and what lies above has nobody left to say goodbye to
 	}
 }
 
@@ -139,7 +141,6 @@ func (c *climber) dialProxy(ctx context.Context, r *netcheck.Record) error {
 	if u, err := url.Parse(c.by.URL); err == nil {
 		r.Proto = u.Scheme
 	}
-	r.Facts.Location = to
 	conn, err := c.Proxies.DialThrough(ctx, *c.by, to)
 	if refused, ok := errors.AsType[interface {
 		error
@@ -236,11 +237,10 @@ func (c *climber) clear() string {
 // openTunnel is the first request of a tunnel on this connection; it makes further
 // ones by the same way.
 func (c *climber) openTunnel(ctx context.Context, r *netcheck.Record) error {
-	first := c.conn
+	first, begun := c.conn, new(atomic.Bool)
 	over := tunnel.Over(func(ctx context.Context) (net.Conn, error) {
-		if conn := first; conn != nil {
-			first = nil
-			return conn, nil
+		if !begun.Swap(true) {
+			return first, nil
 		}
 		return c.another(ctx)
 	})
@@ -375,7 +375,7 @@ func (c *climber) multiplex(ctx context.Context, _ *netcheck.Record) error {
 	if err != nil {
 		return ofMuxer(err)
 	}
-	c.standing = newSession(c.prober, c.way, muxed{m, c.raw.Close}, c.secure.RemotePeer(), c.leaf)
+	c.standing = newSession(c.prober, c.way, muxed{m, func() { c.hangUp(); _ = m.Close() }}, c.secure.RemotePeer(), c.leaf)
 	c.standing.first, err = c.standing.open(ctx, identify.ID)
 	if err != nil && netcheck.Classify(err) != netcheck.NoProtocol {
 		c.standing.close()

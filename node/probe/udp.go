@@ -70,6 +70,14 @@ func exchangeUDP(ctx context.Context, t *transaction, r *netcheck.Record, to str
 // (RFC 9000, section 15). A firewall that looks for version 1 lets it pass.
 const greasedVersion = 0x1a2a3a4a
 
+// pokeUDP tells, once for each address, whether UDP of another kind than QUIC 1
+// gets to where QUIC goes, and back: also where QUIC does, so that others can compare.
+func (p *prober) pokeUDP(ctx context.Context, w way) {
+	if p.news("udp " + hostport(w.lead.addr)) && w.routed() {
+		p.negotiate(ctx, w, leastInitial)
+	}
+}
+
 // negotiate sends a QUIC server a datagram of a version that does not exist, which
 // it has to answer with the versions that do.
 func (p *prober) negotiate(ctx context.Context, w way, size int) {

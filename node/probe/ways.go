@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -24,6 +25,14 @@ type way struct {
 	segment   int          // largest TCP segment, in bytes; 0: the system's choice
 }
 
+// route is the proxy's URL; empty: none.
+func (w way) route() string {
+	if w.by == nil {
+		return ""
+	}
+	return w.by.URL
+}
+
 // found begins all ways to a lead, unless they have been begun for another target.
 func (p *prober) found(ctx context.Context, target int, l lead) {
 	p.mu.Lock()
@@ -43,6 +52,9 @@ func (p *prober) found(ctx context.Context, target int, l lead) {
 	}
 	for _, w := range p.directWays(target, l) {
 		p.work.Go(func() { p.try(ctx, w) })
+		if !byTCP(l) {
+			p.work.Go(func() { p.pokeUDP(ctx, w) })
+		}
 	}
 	if byTCP(l) {
 		p.work.Go(func() { p.tryProxies(ctx, target, l) })
@@ -55,13 +67,26 @@ func (p *prober) directWays(target int, l lead) []way {
 	switch {
 	case isName(l.addr):
 		return nil
-	case w.transport == "tcp": // the daemon offers Noise first; a network may look for TLS
+	case w.transport == "tcp" && w.routed(): // the daemon offers Noise first; a network may look for TLS
 		other := w
 		other.security = libp2ptls.ID
 		return []way{w, other}
 	}
 	return []way{w}
 }
+
+// hasRoute is why the system would not send packets to an address, without sending
+// any. QUIC would call it an internal error.
+func hasRoute(hostport string) error {
+	c, err := net.Dial("udp", hostport)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// routed tells whether it would. Where not, one try says so.
+func (w way) routed() bool { return w.by != nil || hasRoute(hostport(w.lead.addr)) == nil }
 
 func byTCP(l lead) bool {
 	switch traversal.TransportName(l.addr) {
@@ -108,10 +133,13 @@ func (p *prober) try(ctx context.Context, w way) {
 	case <-ctx.Done():
 		return
 	}
-	turn := time.Now()
+	turn, tries := time.Now(), p.tries
+	if !w.routed() {
+		tries = 1
+	}
 	for n := 1; ; n++ {
 		failed := p.climb(ctx, w)
-		if n == p.tries || !failed || time.Since(turn) > p.layer || ctx.Err() != nil {
+		if n == tries || !failed || time.Since(turn) > p.layer || ctx.Err() != nil {
 			return
 		}
 		pause(ctx, againAfter+rand.N(againAfter))

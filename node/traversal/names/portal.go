@@ -67,6 +67,7 @@ type State struct {
 
 	URL      string    // of the page that decided it
 	Status   int       // HTTP's
+	Line     string    // with which the answer began: "HTTP/1.1 302 Found"
 	Location string    // of a redirect, without what may identify this machine
 	Date     time.Time // what the server says the time is; zero: it does not
 }
@@ -141,7 +142,7 @@ func (p *Portal) try(ctx context.Context, c Check) (State, error) {
 	}
 	defer resp.Body.Close()
 	s, err := c.judge(resp)
-	s.URL, s.Status = c.URL, resp.StatusCode
+	s.URL, s.Status, s.Line = c.URL, resp.StatusCode, resp.Proto+" "+resp.Status
 	s.Date, _ = http.ParseTime(resp.Header.Get("Date")) // it need not say
 	return s, err
 }
