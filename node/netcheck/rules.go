@@ -336,11 +336,12 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 		return nil
 	}
 	six := family6(direct(l.ways), true)
-	lost := slices.DeleteFunc(slices.Clone(six), func(w *way) bool { return w.passed(Connect) || w.passed(QUIC) || l.elsewhere(w) != works })
-	if len(lost) == 0 || len(lost) < len(six) {
+	answered := slices.ContainsFunc(six, func(w *way) bool { return w.passed(Connect) || w.passed(QUIC) })
+	elsewhere := slices.ContainsFunc(six, func(w *way) bool { return l.elsewhere(w) == works })
+	if answered || !elsewhere {
 		return nil
 	}
-	return shown(IPv6Broken, Certain, lost, nil, "This machine has IPv6 addresses and a route, and nothing that it sends over IPv6 is answered.")
+	return shown(IPv6Broken, Certain, six, nil, "This machine has IPv6 addresses and a route, and nothing that it sends over IPv6 is answered.")
 }
 
 func udpBlocked(l *look, _ []obstacle) *obstacle {
@@ -706,13 +707,19 @@ func (l *look) hasIPv6() bool { return slices.Contains(l.r.Local.Routes, "ip6") 
 // slowAfter is a round trip that no distance on Earth explains: a satellite's.
 const slowAfter = 0.5 // seconds
 
-// slow is told only of what stands: a dead address is not slow.
+// slow is told only of what stands: a dead address is not slow. The quickest of
+// many connections counts: a lost packet makes some of them late, and so does a
+// busy machine.
 func slow(l *look, _ []obstacle) *obstacle {
-	late := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.T < slowAfter })
-	if len(late) == 0 || 2*len(late) < len(succeeded(l.all(Connect))) {
-		return nil // a lost SYN is late by a second
+	stood := succeeded(l.all(Connect))
+	if len(stood) == 0 {
+		return nil
 	}
-	return shown(Slow, Likely, nil, idsOf(late), "Round trips are long: %d connections took longer than half a second.", len(late))
+	quickest := slices.MinFunc(stood, func(a, b Record) int { return int((a.T - b.T) * 1e6) })
+	if quickest.T < slowAfter {
+		return nil
+	}
+	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d connections the quickest took %.1f seconds.", len(stood), quickest.T)
 }
 
 // lossy looks for steps that succeeded when they were tried again.
@@ -734,25 +741,28 @@ func lossy(l *look, _ []obstacle) *obstacle {
 // littleRate is what a few jobs a minute take, in bytes a second.
 const littleRate = 128 << 10
 
-// throttled looks at what the longest flow carried.
+// throttled looks at what the longest flow carried, beside what others' did: a
+// busy machine or relay is slow for everybody.
 func throttled(l *look, found []obstacle) *obstacle {
 	if has(found, Slow) || has(found, BytesCapped) || has(found, MTUBlackHole) {
 		return nil // which explain it
 	}
-	var because []Record
-	for _, r := range succeeded(l.all(Size)) {
-		if r.Proto != "echo" || r.Facts.Bytes < 32<<10 {
-			continue
-		}
-		if float64(r.Facts.Bytes)/r.T > littleRate {
-			return nil
-		}
-		because = append(because, r)
-	}
-	if len(because) == 0 {
+	here, because := fastest(l.all(Size))
+	there, _ := fastest(l.controls(Size))
+	if here == 0 || here > littleRate || there < 4*here {
 		return nil
 	}
-	return shown(Throttled, Likely, nil, idsOf(because), "The network carries %.0f kbit/s.", float64(because[0].Facts.Bytes)/because[0].T*8/1000)
+	return shown(Throttled, Likely, nil, because, "The network carries %.0f kbit/s; another one carries %.0f kbit/s from the same relays.", here*8/1000, there*8/1000)
+}
+
+// fastest is the best rate of the long flows among records, in bytes a second.
+func fastest(records []Record) (rate float64, ids []int) {
+	for _, r := range succeeded(records) {
+		if r.Proto == "echo" && r.Facts.Bytes >= 32<<10 && r.T > 0 {
+			rate, ids = max(rate, float64(r.Facts.Bytes)/r.T), append(ids, r.ID)
+		}
+	}
+	return rate, ids
 }
 
 func keys(m map[string]bool) (list []string) {
