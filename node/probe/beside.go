@@ -67,8 +67,8 @@ func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
 			add(func() { p.narrow(ctx, w, op) })
 		}
 	case netcheck.QUIC:
-		add(func() { p.negotiate(ctx, w, usualInitial) })
-		add(func() { p.negotiate(ctx, w, fullDatagram) })
+		add(func() { p.negotiate(ctx, w, hostport(w.lead.addr), usualInitial) })
+		add(func() { p.negotiate(ctx, w, hostport(w.lead.addr), fullDatagram) })
 	}
 	var all sync.WaitGroup
 	for _, look := range looks {

@@ -48,6 +48,31 @@ func (c *counted) came() string {
 	return text
 }
 
+// total is the traffic of several connections.
+type total struct {
+	mu    sync.Mutex // guards the field below
+	conns []*counted
+}
+
+// of counts one more.
+func (t *total) of(conn net.Conn) *counted {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &counted{Conn: conn}
+	t.conns = append(t.conns, c)
+	return c
+}
+
+func (t *total) traffic() (sent, received int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.conns {
+		s, r := c.traffic()
+		sent, received = sent+s, received+r
+	}
+	return sent, received
+}
+
 // countedUDP is a socket that counts the bytes of its datagrams. It is all that QUIC
 // wants of one, don't-fragment bits included.
 type countedUDP struct {

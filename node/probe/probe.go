@@ -71,7 +71,7 @@ type pace struct {
 // the 6 s within which an address shall be explained. A patient probe waits a little
 // longer than the daemon itself does (10 s for TCP, 5 s for QUIC).
 var (
-	quick   = pace{question: 2500 * time.Millisecond, connect: 3200 * time.Millisecond, layer: 2600 * time.Millisecond, suspect: 900 * time.Millisecond, tries: 2, turns: 16}
+	quick   = pace{question: 3500 * time.Millisecond, connect: 3200 * time.Millisecond, layer: 2600 * time.Millisecond, suspect: 900 * time.Millisecond, tries: 2, turns: 16}
 	patient = pace{question: 6 * time.Second, connect: 10 * time.Second, layer: 8 * time.Second, suspect: 2 * time.Second, tries: 3, turns: 8}
 )
 

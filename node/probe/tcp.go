@@ -39,7 +39,8 @@ type climber struct {
 	beside bool
 
 	web      web.Endpoint // of WebSocket and of tunnels
-	raw      *counted     // TCP, or what a proxy lends
+	raw      *counted     // TCP, or what a proxy lends; of a tunnel, the first one
+	sum      total        // of all of a tunnel's
 	conn     net.Conn     // the topmost layer so far
 	leaf     []byte       // SHA-256 of the certificate that the outer TLS showed
 	inner    *counted     // what libp2p speaks on
@@ -121,9 +122,8 @@ func (c *climber) dial(ctx context.Context, _ *netcheck.Record) error {
 
 // lies puts the connection at the bottom.
 func (c *climber) lies(conn net.Conn) {
-	c.raw = &counted{Conn: conn}
-	c.conn = c.raw
-	c.traffic = c.raw.traffic
+	c.raw = c.sum.of(conn)
+	c.conn, c.traffic = c.raw, c.sum.traffic
 }
 
 // dialTCP connects without keepalives: silences have to be silent.
@@ -248,9 +248,10 @@ func (c *climber) openTunnel(ctx context.Context, r *netcheck.Record) error {
 	conn, err := client.Dial(ctx)
 	if status := new(tunnel.StatusError); errors.As(err, &status) {
 		r.Facts.Status = status.Status
+		r.Facts.FirstByte = c.clear()
 	}
 	if err != nil {
-		return err
+		return &web.DialError{Phase: web.Upgrade, Status: r.Facts.Status, Err: err}
 	}
 	r.Facts.Status = http.StatusOK
 	c.conn = conn
@@ -268,8 +269,12 @@ func (c *climber) another(ctx context.Context) (net.Conn, error) {
 	} else {
 		raw, err = dialTCP(ctx, hostport(c.lead.addr), c.segment)
 	}
-	if err != nil || !c.web.TLS {
-		return raw, err
+	if err != nil {
+		return nil, err
+	}
+	raw = c.sum.of(raw)
+	if !c.web.TLS {
+		return raw, nil
 	}
 	conn := tls.Client(raw, c.tlsConfig(c.web.ServerName))
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -72,16 +73,23 @@ const greasedVersion = 0x1a2a3a4a
 
 // pokeUDP tells, once for each address, whether UDP of another kind than QUIC 1
 // gets to where QUIC goes, and back: also where QUIC does, so that others can compare.
+//
+// UDP to port 443 of the same machine is poked as well, since networks block it by
+// itself. Where nobody listens there, the machine says so, by ICMP: that comes back
+// only if the datagram got there.
 func (p *prober) pokeUDP(ctx context.Context, w way) {
-	if p.news("udp " + hostport(w.lead.addr)) && w.routed() {
-		p.negotiate(ctx, w, leastInitial)
+	for _, to := range []string{hostport(w.lead.addr), net.JoinHostPort(w.lead.addr[0].Value(), "443")} {
+		if p.news("udp "+to) && w.routed() {
+			p.work.Go(func() { p.negotiate(ctx, w, to, leastInitial) })
+		}
 	}
 }
 
 // negotiate sends a QUIC server a datagram of a version that does not exist, which
 // it has to answer with the versions that do.
-func (p *prober) negotiate(ctx context.Context, w way, size int) {
+func (p *prober) negotiate(ctx context.Context, w way, to string, size int) {
 	t := p.transactionOf(w)
+	t.shared.Addr = to
 	op := netcheck.Size
 	if size == leastInitial {
 		op = netcheck.Datagram
@@ -146,7 +154,8 @@ func (p *prober) askSTUN(ctx context.Context, server string) {
 	}) // the record has the error
 }
 
-// locate finds an address for host:port.
+// locate finds an address on the internet for host:port, of IPv4 where there is one.
+// Others are lies: networks answer every name with an address of their own.
 func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil {
@@ -158,12 +167,12 @@ func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	at := 0
-	for i, a := range found {
-		if a.IP.To4() != nil {
-			at = i
-			break
-		}
+	found = slices.DeleteFunc(found, func(a net.IPAddr) bool {
+		return net.ParseIP(host) == nil && (a.IP.IsPrivate() || !a.IP.IsGlobalUnicast())
+	})
+	if len(found) == 0 {
+		return "", fmt.Errorf("locate %s: %w", server, netcheck.ErrNoAnswer)
 	}
+	at := max(0, slices.IndexFunc(found, func(a net.IPAddr) bool { return a.IP.To4() != nil }))
 	return net.JoinHostPort(found[at].String(), port), nil
 }

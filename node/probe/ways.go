@@ -53,7 +53,7 @@ func (p *prober) found(ctx context.Context, target int, l lead) {
 	for _, w := range p.directWays(target, l) {
 		p.work.Go(func() { p.try(ctx, w) })
 		if !byTCP(l) {
-			p.work.Go(func() { p.pokeUDP(ctx, w) })
+			p.pokeUDP(ctx, w)
 		}
 	}
 	if byTCP(l) {
