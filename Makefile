@@ -7,7 +7,7 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # Of one package, on two busy cores with the race detector on.
 TEST_TIMEOUT ?= 10m
 
-.PHONY: build setup test lint accept soak bench dist fixtures vuln clean
+.PHONY: build setup test lint accept soak bench lab-mutate profiles dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
 	$(RELEASE) -o bin/wce2e ./cmd/wce2e
@@ -50,6 +50,12 @@ soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
 
 bench: ## every benchmark; three quarters of an hour on two quiet cores
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 90m -p 1 ./...
+
+lab-mutate: ## every rule of every profile is left out, and its proof must fail; a minute
+	$(GO) run ./cmd/wce2e lab selftest --mutate
+
+profiles: ## docs/profiles.md, anew from the catalogue
+	$(GO) run ./cmd/wce2e lab list --markdown > docs/profiles.md
 
 dist: ## release builds for the platforms of donors, with their hashes, in dist/
 	$(GO) run ./cmd/wce2e dist --out dist

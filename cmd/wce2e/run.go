@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -26,7 +27,8 @@ type runFlags struct {
 	hold       time.Duration
 	keep, json bool
 	out, ssh   string
-	commit     bool // the bundle is to be committed
+	commit     bool     // the bundle is to be committed
+	pcap       []string // links of the lab to record
 }
 
 func newRunCmd() *cobra.Command {
@@ -49,6 +51,8 @@ itself fails, say because a host cannot be reached.`,
 	fl.Bool("commit", false, "commit the bundle with git (default for real hosts)")
 	fl.Bool("no-commit", false, "do not commit the bundle")
 	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")
+	fl.StringSliceVar(&f.pcap, "pcap", nil, "record the donors' traffic in the lab, or that of --pcap=LINK,..., into a .pcapng file beside the bundle")
+	fl.Lookup("pcap").NoOptDefVal = donorsLinks
 	fl.StringVarP(&f.ssh, "ssh-config", "F", "", "the ssh_config to find hosts in, as ssh -F (default: the user's and the system's)")
 	return cmd
 }
@@ -72,8 +76,9 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	}
 	reach := remote.Config{SSHConfig: f.ssh}
 	var facts *evidence.LabFacts
+	var l *lab.Lab
 	if inv.Lab != nil {
-		l, err := bringUp(ctx, inv, builds, talk)
+		l, err = bringUp(ctx, inv, builds, talk)
 		if err != nil {
 			return err
 		}
@@ -83,6 +88,15 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
 	if err != nil {
 		return err
+	}
+	if len(f.pcap) > 0 {
+		file := bundle.Dir() + ".pcapng"
+		stop, perr := startPcap(l, f.links(inv), file)
+		if perr != nil {
+			return errors.Join(perr, os.RemoveAll(bundle.Dir())) // there is nothing in it yet
+		}
+		talk.Note("recording traffic into " + file)
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	talk.Also(bundle.RunLog())
 	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -137,6 +151,9 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 	}
 	// By default the bundle of real hosts, since it cannot be had again.
 	f.commit = !no && (yes || inv.Lab == nil && !flags.Changed("commit"))
+	if len(f.pcap) > 0 && inv.Lab == nil {
+		return nil, usageError(errors.New("--pcap: traffic is recorded in a lab, and these hosts are real"))
+	}
 	if f.hold < 0 {
 		return nil, usageError(fmt.Errorf("--hold %v: a hold takes time", f.hold))
 	}
@@ -151,6 +168,27 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 	return inv, nil
 }
 
+// donorsLinks is what --pcap alone means.
+const donorsLinks = "donors"
+
+// links are those that --pcap records. The recording stays out of the bundle,
+// which is for publishing: it is large, and holds whatever was said.
+func (f *runFlags) links(inv *inventory.Inventory) []string {
+	var links []string
+	for _, l := range f.pcap {
+		if l != donorsLinks {
+			links = append(links, l)
+			continue
+		}
+		for _, h := range inv.Hosts {
+			if h.Role == inventory.Donor {
+				links = append(links, h.SSH)
+			}
+		}
+	}
+	return links
+}
+
 // bringUp builds the inventory's lab. Its bystanders run the release build of
 // this platform, like every other host.
 func bringUp(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (*lab.Lab, error) {
@@ -159,7 +197,15 @@ func bringUp(ctx context.Context, inv *inventory.Inventory, builds *builds, talk
 		return nil, err
 	}
 	talk.Step(fmt.Sprintf("bring the lab up: %d hosts, %d networks", len(inv.Lab.Hosts)+inv.Lab.Bystanders, len(inv.Lab.Networks)))
-	return lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: bin})
+	l, err := lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: bin})
+	if err != nil {
+		return nil, err
+	}
+	// So that one can look around while it runs. It runs as well without.
+	if err := l.Register(inv.Name); err != nil {
+		talk.Note(err.Error())
+	}
+	return l, nil
 }
 
 func labFacts(l *inventory.Lab) *evidence.LabFacts {

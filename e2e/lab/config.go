@@ -20,6 +20,8 @@ type Config struct {
 	Binary string
 	// Log gets what the lab's own processes say. nil means discard.
 	Log *slog.Logger
+
+	proving bool // it is built for proofs only: no host has a process, and timers are short
 }
 
 // Host is one simulated machine, as it was built.

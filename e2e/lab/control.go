@@ -98,6 +98,7 @@ const (
 	plug       verb = "plug in"
 	traffic    verb = "count the traffic of"
 	publish    verb = "publish"
+	prove      verb = "prove"
 )
 
 // order has lab init do c and waits for the answer. An answer that nobody waits

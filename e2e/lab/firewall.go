@@ -33,6 +33,7 @@ type firewall struct {
 	forward *nftables.Chain // through it
 
 	// What rules may ask for more than once, or in any order; finish makes it.
+	denies        bool          // what comes in unasked is dropped
 	hides         bool          // hosts are behind the router's address
 	nat           nat           // and how, where it is not the plain way
 	holes         bool          // its mappings are open to others
@@ -43,6 +44,7 @@ type firewall struct {
 	idleTCP       time.Duration
 	marks         uint32 // conntrack marks in use
 	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
+	proving       bool   // timers are cut to provingTimer
 	err           error  // what cannot be, such as two kinds of NAT
 }
 
@@ -52,20 +54,16 @@ type nat struct {
 	how  []expr.Any
 }
 
-// newFirewall begins with chains that drop what no rule lets through. Dropping
-// in the router's own input matters: otherwise a host's unsolicited packet to
-// the router's address takes the port that the peer's NAT needs, and hole
-// punching fails (measured: 4001 remapped to 4068).
+// newFirewall begins with chains that let everything pass.
 func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
 	f := &firewall{conn: conn, outside: outside}
 	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
 	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
 	conn.DelTable(table)
 	f.table = conn.AddTable(table)
-	deny := nftables.ChainPolicyDrop
 	filter := func(name string, hook *nftables.ChainHook) *nftables.Chain {
 		return conn.AddChain(&nftables.Chain{Name: name, Table: f.table, Type: nftables.ChainTypeFilter,
-			Hooknum: hook, Priority: nftables.ChainPriorityFilter, Policy: &deny})
+			Hooknum: hook, Priority: nftables.ChainPriorityFilter})
 	}
 	f.input = filter("input", nftables.ChainHookInput)
 	f.forward = filter("forward", nftables.ChainHookForward)
@@ -90,20 +88,23 @@ func (f *firewall) finish() {
 	}
 	f.add(f.forward, established(), accept())
 	f.add(f.forward, in(lan), accept())
+	if f.denies {
+		f.add(f.input, drop())
+		f.add(f.forward, drop())
+	}
 	f.finishNAT()
 }
 
 // install sets the rules of p in a router's namespace, in place of those that
 // were there.
-func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
+func (p Profile) install(router netNS, outside netip.Addr, proving bool) (*firewall, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
 	f := newFirewall(conn, outside)
-	for _, r := range p.rules {
-		r.apply(f)
-	}
+	f.proving = proving
+	p.apply(f)
 	f.finish()
 	if f.err != nil {
 		return nil, fmt.Errorf("make the firewall rules of profile %s: %w", p.Name, f.err)
@@ -115,6 +116,24 @@ func (p Profile) install(router netNS, outside netip.Addr) (*firewall, error) {
 		return nil, fmt.Errorf("set the timers of profile %s: %w", p.Name, err)
 	}
 	return f, nil
+}
+
+// apply asks f for all that b's rules do.
+func (b build) apply(f *firewall) {
+	for _, r := range b.rules {
+		if r.apply != nil {
+			r.apply(f)
+		}
+	}
+}
+
+// timer is how long something lasts of which a rule says that it lasts d: d, or
+// less where proofs wait for it.
+func (f *firewall) timer(d time.Duration) time.Duration {
+	if f.proving {
+		return min(d, provingTimer)
+	}
+	return d
 }
 
 // setTimers sets conntrack's timers in the calling thread's namespace, to their

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"runtime"
 
@@ -31,6 +33,18 @@ func Check(*inventory.Lab) error { return errNotLinux }
 
 // Profiles is empty on this system.
 func Profiles() []Profile { return nil }
+
+// ProfileNamed says that there is no lab on this system.
+func ProfileNamed(string) (Profile, error) { return Profile{}, errNotLinux }
+
+// Rules is empty on this system.
+func (Profile) Rules() []Rule { return nil }
+
+// SelfTest says that there is no lab on this system.
+func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
+
+// Mutants says that there is no lab on this system.
+func Mutants(...string) ([]string, error) { return nil, errNotLinux }
 
 // Up says that there is no lab on this system.
 func Up(context.Context, Config) (*Lab, error) { return nil, errNotLinux }
@@ -60,6 +74,25 @@ func (l *Lab) Plug(context.Context, string) error { return errNotLinux }
 
 // Traffic says that there is no lab on this system.
 func (l *Lab) Traffic(context.Context, string) (Traffic, error) { return Traffic{}, errNotLinux }
+
+// Diagnose says that there is no lab on this system, and what to do about it.
+func Diagnose(context.Context) Diagnosis {
+	return Diagnosis{Abilities: []Ability{{Name: "Linux", State: Missing, Needed: true, Detail: "this is " + runtime.GOOS,
+		Means:  "a lab is made of Linux's namespaces; runs on real hosts (an inventory without lab:) work from here",
+		Remedy: "run wce2e in a virtual machine with Linux, such as: limactl start && limactl shell default"}}}.judged()
+}
+
+// Register says that there is no lab on this system.
+func (l *Lab) Register(string) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (l *Lab) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// Capture says that there is no lab on this system.
+func (s Standing) Capture(context.Context, Capture, io.Writer, func()) error { return errNotLinux }
+
+// StandingLabs says that there is no lab on this system.
+func StandingLabs() ([]Standing, error) { return nil, errNotLinux }
 
 // Close does nothing on this system.
 func (l *Lab) Close() error { return nil }

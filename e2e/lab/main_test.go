@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 		os.Exit(exitOf(standIn(os.Args[2:])))
 	case len(os.Args) > 1 && os.Args[1] == "agent":
 		os.Exit(exitOf(agent()))
+	case len(os.Args) == 3 && os.Args[1] == "crippled":
+		os.Exit(exitOf(crippled(os.Args[2])))
 	case len(os.Args) > 2 && os.Args[1] == "suite":
 		os.Exit(exitOf(victim(os.Args[2])))
 	}

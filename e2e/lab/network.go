@@ -121,7 +121,7 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr)
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr, n.plan.Proving)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,8 @@ func coreEnd(i int) string { return fmt.Sprintf("link%d", i) }
 // accessMACs are the addresses of the outer ends of the i-th access link,
 // locally administered.
 func accessMACs(i int) (near, core net.HardwareAddr) {
-	return net.HardwareAddr{2, 0, 0, 0, byte(i), 1}, net.HardwareAddr{2, 0, 0, 0, byte(i), 2}
+	high, low := byte(i>>8), byte(i)
+	return net.HardwareAddr{2, 0, 0, high, low, 1}, net.HardwareAddr{2, 0, 0, high, low, 2}
 }
 
 // introduce tells a link's end who is at the other one. Asked for by ARP, the

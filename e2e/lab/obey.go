@@ -54,6 +54,8 @@ func (n *network) carryOut(c command, s *status) error {
 		return n.cutOff(i, c.Do == unplug)
 	case traffic:
 		s.Traffic, err = n.traffic(i)
+	case prove:
+		s.Proofs, err = n.prove()
 	default:
 		err = fmt.Errorf("lab init knows no order %q", c.Do)
 	}
@@ -63,7 +65,7 @@ func (n *network) carryOut(c command, s *status) error {
 // find is the place in Sites of the network that an order is about, or else the
 // place in Machines of the host; 0 when it is about neither.
 func (p plan) find(c command) (i int, err error) {
-	if c.Do == publish {
+	if c.Do == publish || c.Do == prove {
 		return 0, nil
 	}
 	if c.Network != "" {

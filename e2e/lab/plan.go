@@ -17,7 +17,8 @@ import (
 const (
 	defaultZone = "mesh.wce2e.net"
 	bystander   = "bystander"     // with a number behind it, a bystander's name
-	maxLinks    = 240             // access links that the address plan has room for
+	maxLinks    = 1200            // networks, hosts and bystanders: far more than a machine stands
+	maxInside   = 250             // hosts of one network: its range is a /24
 	maxLatency  = 5 * time.Second // beyond it every handshake times out, and the lab with it
 )
 
@@ -37,6 +38,7 @@ type plan struct {
 	Zone       string
 	Binary     string
 	Authorized string // the client's public key, as a line of authorized_keys
+	Proving    bool   // hosts are namespaces without a process, and timers are short
 	Sites      []site
 	Machines   []machine
 }
@@ -94,8 +96,9 @@ func Check(l *inventory.Lab) error {
 			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)
 		}
 	}
-	seen := map[string]bool{}
+	seen, inside := map[string]bool{}, map[string]int{}
 	for _, h := range l.Hosts {
+		inside[h.Network]++
 		path := "lab.hosts." + h.Name
 		switch {
 		case !hostName.MatchString(h.Name):
@@ -111,6 +114,11 @@ func Check(l *inventory.Lab) error {
 	}
 	if links := len(l.Networks) + len(l.Hosts) + l.Bystanders; l.Bystanders < 0 || links > maxLinks {
 		bad(l.Line, "lab", "", "%d networks, hosts and bystanders: the lab has addresses for %d", links, maxLinks)
+	}
+	for _, n := range l.Networks {
+		if inside[n.Name] > maxInside && n.Profile != open {
+			bad(n.Line, "lab.networks."+n.Name, "", "%d hosts: a network has addresses for %d", inside[n.Name], maxInside)
+		}
 	}
 	return ps.Err()
 }
@@ -193,12 +201,18 @@ func nthAccess(i int, ipv6 bool) access {
 // inside6 is an address in the lab's part of 2a00::/16, of which libp2p takes all
 // for public: 2a00:<kind>:<i>::<host>.
 func inside6(kind byte, i int, host byte) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0x2a, 3: kind, 5: byte(i), 15: host})
+	return netip.AddrFrom16([16]byte{0: 0x2a, 3: kind, 4: byte(i >> 8), 5: byte(i), 15: host})
 }
 
-// nthLAN is the router's address in the i-th private network.
+// nthLAN is the router's address in the i-th private network: from 192.168.10.0/24
+// on, as homes have it, and from 10.1.0.0/24 on when that range is used up.
 func nthLAN(i int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(10 + i), 1}), 24)
+	const small = 240
+	lan := [4]byte{192, 168, byte(10 + i), 1}
+	if i >= small {
+		lan = [4]byte{10, byte(1 + (i-small)>>8), byte(i - small), 1}
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(lan), 24)
 }
 
 func nthLAN6(i int) netip.Prefix { return netip.PrefixFrom(inside6(0x20, i, 1), bits6) }
@@ -243,6 +257,15 @@ func (p plan) egress(m machine) netip.Addr {
 		return m.Addr.Addr()
 	}
 	return p.Sites[m.Site].Access.Addr
+}
+
+// routers are the names of the networks that have one.
+func (p plan) routers() []string {
+	names := make([]string, len(p.Sites))
+	for i, s := range p.Sites {
+		names[i] = s.Name
+	}
+	return names
 }
 
 // reachable lists the machines that the suite logs in to.

@@ -7,11 +7,12 @@ import (
 	"os"
 )
 
-// How a process of the lab knows itself: the first two by argv[0], the third by
-// its first argument, since OpenSSH starts it from a command line.
+// How a process of the lab knows itself: by argv[0] but for the last, which
+// OpenSSH starts from a command line.
 const (
 	initArg0    = "wce2e-lab-init"
 	hostArg0    = "wce2e-lab-host"
+	doctorArg0  = "wce2e-lab-doctor" // and an empty folder to try things in
 	connectArg1 = "wce2e-lab-connect"
 )
 
@@ -32,6 +33,8 @@ func Reexec() {
 		os.Exit(exitOf(runInit()))
 	case os.Args[0] == hostArg0:
 		os.Exit(exitOf(runHost()))
+	case os.Args[0] == doctorArg0 && len(os.Args) == 2:
+		os.Exit(exitOf(runDoctor(os.Args[1])))
 	case len(os.Args) == 3 && os.Args[1] == connectArg1:
 		os.Exit(exitOf(connect(os.Args[2], os.Stdin, os.Stdout)))
 	}

@@ -21,8 +21,10 @@ import (
 // own. Services run in lab init, with all of their sockets in the router's
 // namespace: what a proxy dials leaves by the router's own address.
 type service struct {
-	name string // as a rule's
-	does string // what the network has by it, as a clause
+	name  string   // as a rule's
+	does  string   // what the network has by it, as a clause
+	ports []uint16 // of the router, that it listens on
+	names bool     // it answers for every name, in place of the internet's own
 	// start runs it on a network's router, and returns. nil: nothing runs.
 	start func(*router) error
 	// equip gives the network's hosts what its administrators would. nil: nothing.

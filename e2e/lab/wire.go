@@ -5,7 +5,6 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -181,7 +180,7 @@ type tap struct {
 }
 
 func openTap(name string) (*tap, error) {
-	ifc, err := net.InterfaceByName(name)
+	index, err := interfaceIndex(name)
 	if err != nil {
 		return nil, fmt.Errorf("find wire end %s: %w", name, err)
 	}
@@ -197,7 +196,7 @@ func openTap(name string) (*tap, error) {
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 		enlarge(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF),
 		enlarge(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF),
-		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifc.Index}),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}),
 	)
 	if err == nil {
 		t.conn, err = t.file.SyscallConn()
