@@ -42,13 +42,13 @@ var may = map[string][]string{
 	"node/netcheck":  {"node/wire"},
 	"node/sandbox":   {"node/wire"},
 
-	"e2e":               {"e2e/remote", "e2e/check", "inventory", "wasm-fixtures", "node/wire", "evidence"},
+	"e2e":               {"e2e/remote", "e2e/check", "inventory", "wasm-fixtures", "node/wire", "node/netcheck", "evidence"},
 	"e2e/check":         {"evidence", "node/wire", "node/netcheck"},
 	"e2e/remote":        {},
 	"e2e/remote/onhost": {"evidence"},
 	"e2e/release":       {"evidence"},
 	"e2e/lab":           {"e2e/remote", "inventory"},
-	"evidence/report":   {"evidence"},
+	"evidence/report":   {"evidence", "node/netcheck"},
 }
 
 // foreign holds the leaves to the world outside: a reader of the wire, of the

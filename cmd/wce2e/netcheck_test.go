@@ -130,7 +130,7 @@ func TestNetcheckSeesWhatEachFirewallDoes(t *testing.T) {
 
 // netcheck runs it on a host, as a login would.
 func (s *ship) netcheck(n netchecked, list []string) (netcheck.Report, error) {
-	var report netcheck.Report
+	var said networkExplained
 	argv := []string{fleetBin, "node", "netcheck", "--json", "--dir", s.Home() + "/none"}
 	if !n.patient {
 		argv = append(argv, "--quick")
@@ -145,9 +145,9 @@ func (s *ship) netcheck(n netchecked, list []string) (netcheck.Report, error) {
 		err = fmt.Errorf("%s: exit %d: %s", s.name, res.Code, res.Stderr)
 	}
 	if err == nil {
-		err = json.Unmarshal(res.Stdout, &report)
+		err = json.Unmarshal(res.Stdout, &said)
 	}
-	return report, err
+	return said.Report, err
 }
 
 func keep(profile string, r netcheck.Report) error {

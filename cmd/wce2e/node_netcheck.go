@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/worldcompute/wce2e/node"
 	"github.com/worldcompute/wce2e/node/netcheck"
 	"github.com/worldcompute/wce2e/node/probe"
+	"github.com/worldcompute/wce2e/node/traversal"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -25,20 +27,26 @@ func newNodeNetcheckCmd() *cobra.Command {
 		Short: "what this network does to each address of the bootstrap list, layer by layer",
 		Long: `Try every address of the bootstrap list, layer by layer, by every way there is,
 with an identity and sockets made for it. A node need not run; of one that does, the
-list is taken. One line is printed for each thing that was tried, when it has ended.
-Without --quick it takes about a minute and a half: connections are left silent to see
-whether they last.`,
+list is taken. One line is printed for each thing that was tried, when it has ended,
+and then what it means. Without --quick it takes about a minute and a half: connections
+are left silent to see whether they last.
+
+From one place it cannot be told whether a network blocks an address or the address is
+dead: what fails is called unexplained, never blocked. "wce2e diagnose" tries the same
+from a second machine.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := nodeLog(cmd.ErrOrStderr(), level)
 			if err != nil {
 				return err
 			}
-			cfg := probe.Config{Targets: targets, Quick: quick, Software: "wce2e/" + version, Log: log}
-			out := cmd.OutOrStdout()
-			if !asJSON {
-				cfg.Each = func(r netcheck.Record) { printRecord(out, r) }
+			cfg := probe.Config{Quick: quick, Software: "wce2e/" + version, Log: log}
+			out, lines := cmd.OutOrStdout(), cmd.OutOrStdout()
+			if asJSON {
+				lines = cmd.ErrOrStderr()
 			}
+			cfg.Each = func(r netcheck.Record) { printRecord(lines, r) }
+			cfg.Targets = expandBuiltin(targets)
 			status, running := ask(cmd.Context(), dir)
 			if running && len(targets) == 0 {
 				cfg.Targets = status.Bootstrap
@@ -50,19 +58,28 @@ whether they last.`,
 			if running {
 				report.Daemon = daemonOf(status, time.Now())
 			}
+			explained := networkExplained{Report: report, Diagnosis: netcheck.Diagnose(report)}
 			if asJSON {
-				err = errors.Join(err, printJSON(out, report))
+				return errors.Join(err, printJSON(out, explained))
 			}
-			return err
+			return errors.Join(err, printExplained(out, explained))
 		},
 	}
 	dirFlag(cmd, &dir)
 	f := cmd.Flags()
-	f.StringArrayVar(&targets, "target", nil, "multiaddr to try; repeat for more (default: the running node's list, or the built-in one)")
+	f.StringArrayVar(&targets, "target", nil, "multiaddr to try, or "+node.Builtin+"; repeat for more (default: the running node's list, or the built-in one)")
 	f.BoolVar(&quick, "quick", false, "wait less, and leave silences out")
-	f.BoolVar(&asJSON, "json", false, "print the report as JSON at the end, and nothing before")
+	f.BoolVar(&asJSON, "json", false, "print the report and the diagnosis as JSON at the end; the lines go to stderr")
 	f.StringVar(&level, "log-level", "error", "debug, info, warn or error")
 	return cmd
+}
+
+// expandBuiltin puts the built-in list where a list names it.
+func expandBuiltin(list []string) []string {
+	if i := slices.Index(list, node.Builtin); i >= 0 {
+		return slices.Concat(list[:i], traversal.BuiltinBootstrap, expandBuiltin(list[i+1:]))
+	}
+	return list
 }
 
 // ask asks the node that lives in dir, if there is one and it runs.
