@@ -43,17 +43,8 @@ const (
 // startNodes starts the relays, then the donor and the submitter, which are
 // told of the relays.
 func (r *run) startNodes(ctx context.Context) error {
-	relays := r.relays()
-	err := inParallel(relays, func(h *host) error { return h.start(ctx, relayArgs(h)) })
-	if err != nil {
+	if err := r.startRelays(ctx); err != nil {
 		return err
-	}
-	bootstrap := bootstrapOf(r.inv.Relays)
-	for _, h := range relays {
-		if len(h.node.addrs) == 0 {
-			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
-		}
-		bootstrap = append(bootstrap, h.node.addrs...)
 	}
 	submitter := r.submitter()
 	id, err := submitter.identity(ctx)
@@ -61,15 +52,42 @@ func (r *run) startNodes(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", submitter.Name, err)
 	}
 	return inParallel([]*host{r.donor(), submitter}, func(h *host) error {
-		args := listenArgs(h)
-		for _, a := range bootstrap {
-			args = append(args, "--bootstrap", a)
-		}
+		args := r.joinArgs(h)
 		if h.Role == inventory.Donor {
 			args = append(args, "--allow", id)
 		}
 		return h.start(ctx, args)
 	})
+}
+
+func (r *run) startRelays(ctx context.Context) error {
+	return inParallel(r.relays(), func(h *host) error {
+		if err := h.start(ctx, relayArgs(h)); err != nil {
+			return err
+		}
+		if len(h.node.addrs) == 0 {
+			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
+		}
+		return nil
+	})
+}
+
+// bootstrap is the list that nodes start from: the inventory's, and our relays.
+func (r *run) bootstrap() []string {
+	list := bootstrapOf(r.inv.Relays)
+	for _, h := range r.relays() {
+		list = append(list, h.node.addrs...)
+	}
+	return list
+}
+
+// joinArgs are those of a node that joins.
+func (r *run) joinArgs(h *host) []string {
+	args := listenArgs(h)
+	for _, a := range r.bootstrap() {
+		args = append(args, "--bootstrap", a)
+	}
+	return args
 }
 
 // bootstrapOf is what nodes start from beside our own relays: what the inventory

@@ -5,21 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/worldcompute/wce2e/e2e"
-	"github.com/worldcompute/wce2e/e2e/lab"
-	"github.com/worldcompute/wce2e/e2e/release"
-	"github.com/worldcompute/wce2e/e2e/remote"
 	"github.com/worldcompute/wce2e/evidence"
-	"github.com/worldcompute/wce2e/evidence/report"
 	"github.com/worldcompute/wce2e/inventory"
 )
 
@@ -68,74 +62,32 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 			return err
 		}
 	}
-	talk := newTalk(cmd.ErrOrStderr())
-	builds := &builds{Builder: release.Builder{Log: talk.Step}}
-	source, err := builds.Source(ctx)
+	st, err := setStage(ctx, cmd.ErrOrStderr(), inv, f.ssh)
 	if err != nil {
 		return err
 	}
-	reach := remote.Config{SSHConfig: f.ssh}
-	var facts *evidence.LabFacts
-	var l *lab.Lab
-	if inv.Lab != nil {
-		l, err = bringUp(ctx, inv, builds, talk)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, l.Close()) }()
-		reach.SSHConfig, facts = l.SSHConfig, labFacts(inv.Lab)
-	}
+	defer func() { err = errors.Join(err, st.Close()) }()
 	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
 	if err != nil {
 		return err
 	}
 	if len(f.pcap) > 0 {
 		file := bundle.Dir() + ".pcapng"
-		stop, perr := startPcap(l, f.links(inv), file)
+		stop, perr := startPcap(st.lab, f.links(inv), file)
 		if perr != nil {
 			return errors.Join(perr, os.RemoveAll(bundle.Dir())) // there is nothing in it yet
 		}
-		talk.Note("recording traffic into " + file)
+		st.talk.Note("recording traffic into " + file)
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	talk.Also(bundle.RunLog())
-	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	reach.Log = log
-	results, err := e2e.Run(ctx, e2e.Config{
-		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep,
-		// Over SSH, in a lab as elsewhere.
-		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
-			return remote.Dial(ctx, h.SSH, reach)
-		},
-		Binary: builds.get, Answers: answers, Talk: talk, Log: log,
-	})
+	cfg := st.config(inv, bundle)
+	cfg.Keep = f.keep
+	results, err := e2e.Run(ctx, cfg)
 	serr := seal(bundle)
 	if serr == nil && f.commit {
 		serr = commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results)
 	}
 	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, serr))
-}
-
-// seal renders the bundle, closes it, and looks for what must not be published.
-func seal(w *evidence.Writer) error {
-	b, err := evidence.Open(w.Dir())
-	if err != nil {
-		return fmt.Errorf("read the bundle back: %w", err)
-	}
-	files, err := report.Render(b)
-	if err != nil {
-		return fmt.Errorf("render the bundle: %w", err)
-	}
-	for name, content := range files {
-		err = errors.Join(err, w.WriteFile(name, content))
-	}
-	err = errors.Join(err, w.Seal())
-	leaks, serr := w.ScanSecrets()
-	err = errors.Join(err, serr)
-	for _, leak := range leaks {
-		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
-	}
-	return err
 }
 
 // read parses the inventory and applies the flags to it.
@@ -187,36 +139,6 @@ func (f *runFlags) links(inv *inventory.Inventory) []string {
 		}
 	}
 	return links
-}
-
-// bringUp builds the inventory's lab. Its bystanders run the release build of
-// this platform, like every other host.
-func bringUp(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (*lab.Lab, error) {
-	bin, _, err := builds.get(ctx, runtime.GOOS, runtime.GOARCH)
-	if err != nil {
-		return nil, err
-	}
-	talk.Step(fmt.Sprintf("bring the lab up: %d hosts, %d networks", len(inv.Lab.Hosts)+inv.Lab.Bystanders, len(inv.Lab.Networks)))
-	l, err := lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: bin})
-	if err != nil {
-		return nil, err
-	}
-	// So that one can look around while it runs. It runs as well without.
-	if err := l.Register(inv.Name); err != nil {
-		talk.Note(err.Error())
-	}
-	return l, nil
-}
-
-func labFacts(l *inventory.Lab) *evidence.LabFacts {
-	facts := &evidence.LabFacts{Networks: map[string]string{}, Hosts: map[string]string{}, Latency: evidence.Duration(l.Latency)}
-	for _, n := range l.Networks {
-		facts.Networks[n.Name] = n.Profile
-	}
-	for _, h := range l.Hosts {
-		facts.Hosts[h.Name] = h.Network
-	}
-	return facts
 }
 
 // finish prints the verdicts and turns them into the exit code. The last line

@@ -1,5 +1,7 @@
 package netcheck
 
+import "slices"
+
 // Diagnosis is what a Report means.
 type Diagnosis struct {
 	Causes     []Finding     `json:"causes"`     // what is in the way, the most decisive first; none: nothing is
@@ -11,6 +13,11 @@ type Diagnosis struct {
 	// Administrator is a paragraph for whoever runs the network: names, ports and
 	// protocols, and nothing secret. Empty when nothing is asked of them.
 	Administrator string `json:"administrator"`
+}
+
+// Explained tells whether everything that failed is accounted for.
+func (d Diagnosis) Explained() bool {
+	return !slices.ContainsFunc(d.Causes, func(f Finding) bool { return f.Cause == NoControl })
 }
 
 // Finding is one obstacle.
