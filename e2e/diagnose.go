@@ -178,7 +178,8 @@ func (r *run) watchDonor(ctx context.Context) error {
 		}
 		told = len(events)
 		_, joined := reservation(events)
-		if donor.node.ended() != nil || time.Since(began) >= observe || joined && r.diagnosis.Quick {
+		enough := joined && r.diagnosis.Quick && len(faults) == 0
+		if donor.node.ended() != nil || time.Since(began) >= observe || enough {
 			return nil
 		}
 		select {
@@ -224,11 +225,17 @@ func (r *run) explainFailure(ctx context.Context) error {
 	return nil
 }
 
-// failing tells whether a claim does not pass that is about the network, and can
-// be judged before all is over.
+// failing tells whether a claim fails that is about the network and can be judged
+// before all is over, or whether the donor has not even joined.
 func failing(results evidence.Results) bool {
 	return slices.ContainsFunc(results.Assertions, func(a evidence.Assertion) bool {
-		return slices.Contains([]evidence.Claim{evidence.HoldClaim, evidence.Reservation, evidence.Circuit, evidence.JobClaim}, a.Name) && a.Verdict != evidence.Pass
+		switch a.Name {
+		case evidence.Reservation:
+			return a.Verdict != evidence.Pass
+		case evidence.HoldClaim, evidence.Circuit, evidence.JobClaim:
+			return a.Verdict == evidence.Fail
+		}
+		return false
 	})
 }
 
