@@ -22,12 +22,12 @@ type Diagnosis struct {
 	Hosts   []string      // names of the inventory's; empty: the donor
 	Observe time.Duration // how long the donor's daemon is watched; 0: the inventory's run.observe
 	// Quick leaves out what takes patience: connections are not left silent, and
-	// the daemon is watched beside the probes and only until it has joined.
+	// the daemon is watched beside the probes and only for a while.
 	Quick bool
 }
 
 const (
-	quickObserve = 12 * time.Second // a TCP dial that is dropped takes 10 s, and is to be seen to end
+	quickObserve = 17 * time.Second // a handshake that is swallowed takes 15 s, and is to be seen to end
 	quickProbe   = time.Minute      // of a probe that takes 10 s, on a machine that has other things to do
 	fullProbe    = 5 * time.Minute  // of one that takes a minute and a half
 	watchEvery   = 250 * time.Millisecond
@@ -177,8 +177,7 @@ func (r *run) watchDonor(ctx context.Context) error {
 			}
 		}
 		told = len(events)
-		_, joined := reservation(events)
-		enough := joined && r.diagnosis.Quick && len(faults) == 0
+		enough := r.diagnosis.Quick && len(faults) == 0 && settled(events)
 		if donor.node.ended() != nil || time.Since(began) >= observe || enough {
 			return nil
 		}
@@ -188,6 +187,23 @@ func (r *run) watchDonor(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// settled tells whether a node has joined, and the dials that it had begun by then
+// have ended: what they died of is what is of interest.
+func settled(events []wire.Event) bool {
+	open, joined := map[string]bool{}, false
+	for _, e := range events {
+		switch {
+		case e.Kind == wire.ReservationMade:
+			joined = true
+		case e.Kind == wire.DialStarted && !joined:
+			open[e.Dial] = true
+		case e.Kind == wire.DialEnded:
+			delete(open, e.Dial)
+		}
+	}
+	return joined && len(open) == 0
 }
 
 // daemonLine tells of an event that a diagnosis is interested in; empty: of none.

@@ -40,7 +40,7 @@ known why, 2 something is unexplained, 64 bad flags or inventory, 70 the suite f
 	}
 	fl := cmd.Flags()
 	fl.DurationVar(&f.observe, "observe", 0, "how long to watch the donor's daemon (default: the inventory's run.observe)")
-	fl.BoolVar(&f.quick, "quick", false, "take less than 30 s: wait less, leave silences out, watch the daemon only until it has joined")
+	fl.BoolVar(&f.quick, "quick", false, "take less than 30 s: wait less, leave silences out, watch the daemon only for a while")
 	fl.BoolVar(&f.keep, "keep", false, "leave the nodes' files on the hosts")
 	fl.BoolVar(&f.json, "json", false, "print reports, diagnoses and verdicts as JSON")
 	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")

@@ -173,6 +173,8 @@ func (n Network) targets() []targetRow {
 
 func stateOf(e netcheck.Explanation) string {
 	switch {
+	case e.Addr == "" && e.Failed == "":
+		return "" // its addresses are explained elsewhere
 	case e.Failed == "":
 		return "ok"
 	case e.Cause == netcheck.NoControl:

@@ -55,7 +55,7 @@ const (
 func (n Network) waterfalls() []waterfall {
 	var dials, beside [][]netcheck.Record
 	for _, t := range transactions(n.Report.Records) {
-		if t[0].Lead != "" && t[0].Transport != "" {
+		if isDial(t) {
 			dials = append(dials, t)
 		} else {
 			beside = append(beside, t)
@@ -69,6 +69,12 @@ func (n Network) waterfalls() []waterfall {
 		list = append(list, n.fall("Names, and what was tried beside the dials", beside, false))
 	}
 	return list
+}
+
+// isDial tells dials from what is tried beside them, at the same addresses.
+func isDial(t []netcheck.Record) bool {
+	begins := []netcheck.Operation{netcheck.Connect, netcheck.QUIC, netcheck.ProxyTunnel}
+	return t[0].Lead != "" && slices.Contains(begins, t[0].Operation)
 }
 
 // transactions are the records of each, in order.
@@ -134,7 +140,7 @@ func fallRowOf(t []netcheck.Record, x timeAxis, y float64) fallRow {
 func labelOf(t []netcheck.Record) string {
 	r := t[0]
 	switch {
-	case r.Lead != "" && r.Transport != "":
+	case isDial(t):
 		return shortAddr(r.Lead)
 	case r.Facts.Question != "":
 		return words(r.Proto, r.Facts.Question, with("of", r.Addr))
