@@ -65,6 +65,10 @@ type pace struct {
 	turns    int           // ways that are tried at the same time
 }
 
+// announceFor is how long the network's proxy script is waited for: the search for it
+// (4 s), and asking it, in a process of its own.
+const announceFor = 10 * time.Second
+
 // The paces. In 3.2 s Linux sends a SYN four times (at 0, 1, 2, 3 s; older systems
 // twice), in 2.6 s TCP sends a lost segment again at least twice on a satellite
 // link: so what a lost packet can do, it does not do here. Together they stay below

@@ -167,6 +167,10 @@ func (p *prober) again(ctx context.Context, w way) *session {
 	return s
 }
 
+// settleFor is how long after a handshake the other end may have something to say
+// that belongs to it, on a satellite link: session tickets, identify.
+const settleFor = 2 * time.Second
+
 // keepSilent makes a connection, says nothing on it for a while, and looks whether
 // it is still there. What comes unasked meanwhile is counted: it is what a flow that
 // was forgotten on the way does not let in any more.
@@ -182,8 +186,10 @@ func (p *prober) keepSilent(ctx context.Context, w way, silence time.Duration) {
 	t := p.transactionOf(w)
 	t.shared.Proto, t.traffic = "ping", s.traffic
 	_ = t.step(ctx, netcheck.Keepalive, silence+p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		settled := min(settleFor, silence/2)
+		pause(ctx, settled)
 		_, before := t.soFar()
-		pause(ctx, silence)
+		pause(ctx, silence-settled)
 		_, after := t.soFar()
 		r.Facts.Silence, r.Facts.Arrived = silence.Seconds(), after-before
 		return s.echo(ctx, 1)

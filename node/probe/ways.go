@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -37,7 +38,7 @@ func (w way) route() string {
 func (p *prober) found(ctx context.Context, target int, l lead) {
 	p.mu.Lock()
 	leads := &p.targets[target].Leads
-	if len(*leads) >= maxLeads {
+	if len(*leads) >= maxLeads || slices.Contains(*leads, l.String()) {
 		p.mu.Unlock()
 		return
 	}
@@ -97,7 +98,7 @@ func byTCP(l lead) bool {
 }
 
 func (p *prober) tryProxies(ctx context.Context, target int, l lead) {
-	asking, cancel := context.WithTimeout(ctx, p.connect)
+	asking, cancel := context.WithTimeout(ctx, announceFor)
 	defer cancel()
 	to := hostport(l.addr)
 	for _, by := range p.Proxies.Proxies(asking, to) {
@@ -108,7 +109,7 @@ func (p *prober) tryProxies(ctx context.Context, target int, l lead) {
 
 // announcedProxies are those that the machine was told of, for the web.
 func (p *prober) announcedProxies(ctx context.Context) []netcheck.Proxy {
-	ctx, cancel := context.WithTimeout(ctx, p.connect)
+	ctx, cancel := context.WithTimeout(ctx, announceFor)
 	defer cancel()
 	out := []netcheck.Proxy{}
 	for _, by := range p.Proxies.Proxies(ctx, knownName+":443") {
