@@ -118,12 +118,14 @@ func Run(ctx context.Context, cfg Config) (netcheck.Report, error) {
 	}
 	local := look()
 	p.askers = p.findAskers(local.Resolvers)
-	p.work.Go(func() { local.Proxies = p.announcedProxies(ctx) })
+	var proxies []netcheck.Proxy
+	p.work.Go(func() { proxies = p.announcedProxies(ctx) })
 	p.surroundings(ctx, local)
 	for i, a := range addrs {
 		p.target(ctx, i, a)
 	}
 	p.work.Wait()
+	local.Proxies = proxies
 	p.whereItStood(ctx)
 	for _, a := range p.askers {
 		a.close()

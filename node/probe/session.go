@@ -96,14 +96,11 @@ func (s *session) open(ctx context.Context, id protocol.ID) (stream, error) {
 func (s *session) talk(ctx context.Context, t *transaction) bool {
 	var speaks []string
 	t.shared.Proto = string(identify.ID)
-	err := t.step(ctx, netcheck.Identify, s.prober.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
+	err := s.watched(ctx, t, s.way, netcheck.Identify, s.prober.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
 		speaks, err = s.identify(ctx, r)
 		return err
 	})
 	if err != nil {
-		if ctx.Err() == nil {
-			s.work.Go(func() { s.explain(ctx, s.way, netcheck.Identify) })
-		}
 		return true
 	}
 	t.shared.Proto = string(proto.ProtoIDv2Hop)

@@ -158,7 +158,7 @@ func (p *prober) carry(ctx context.Context, w way) {
 func (p *prober) again(ctx context.Context, w way) *session {
 	quiet := p.transactionOf(w)
 	quiet.mute = true
-	s, _, err := p.reach(ctx, quiet, w, false)
+	s, _, err := p.reach(ctx, quiet, w)
 	if err != nil {
 		p.log.Debug("go the same way again", "addr", w.lead, "err", err)
 		return nil
