@@ -81,7 +81,7 @@ func (p *prober) reachTCP(ctx context.Context, t *transaction, w way) (*session,
 	if w.transport != "tcp" {
 		var err error
 		if c.web, err = web.ParseEndpoint(w.lead.addr); err != nil {
-			return nil, netcheck.Connect, err
+			return nil, netcheck.Connect, t.step(ctx, netcheck.Connect, p.connect, func(context.Context, *netcheck.Record) error { return err })
 		}
 	}
 	for _, l := range c.layers() {
