@@ -134,6 +134,9 @@ const (
 	longFlow   = 64 << 10
 )
 
+// loadFor bounds a load that does not stop coming: 64 KiB each way at 64 kbit/s.
+const loadFor = 20 * time.Second
+
 // carry sends more and more over one connection.
 func (p *prober) carry(ctx context.Context, w way) {
 	s := p.again(ctx, w)
@@ -144,7 +147,7 @@ func (p *prober) carry(ctx context.Context, w way) {
 	for _, size := range []int{fewPackets, longFlow} {
 		t := p.transactionOf(w)
 		t.shared.Proto, t.traffic = "echo", s.traffic
-		err := t.step(ctx, netcheck.Size, p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		err := t.step(ctx, netcheck.Size, loadFor, func(ctx context.Context, r *netcheck.Record) error {
 			r.Facts.Bytes = size
 			return s.echo(ctx, size)
 		})
