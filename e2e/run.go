@@ -33,13 +33,21 @@ type Config struct {
 	Bundle    *evidence.Writer // begun by the caller; Run appends, and leaves sealing to the caller
 	Lab       *evidence.LabFacts
 	Source    evidence.Source
-	Version   string // of the suite, for metadata.json
-	Keep      bool   // leave the nodes' files on the hosts; they are then listed as residue
+	Version   string  // of the suite, for metadata.json
+	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
+	Network   Network // nil: what lies between the hosts is not ours to break
+	// Transports are the only ones that donor and submitter speak, as words of
+	// `node run --transport`. None: all.
+	Transports []string
 
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)
 	// Binary gives the release build for a platform: its path here and its SHA-256.
 	Binary func(ctx context.Context, goos, goarch string) (path, sha256 string, err error)
+	// Introduce gives what donor and submitter are told to start from, once our own
+	// relays are up: a name for their addresses, say. nil: those addresses, and what
+	// the inventory lists.
+	Introduce func(ctx context.Context, relays []string) ([]string, error)
 	// Answers recomputes what a fixture's answer must be, for the verdicts.
 	Answers check.Answers
 
@@ -265,10 +273,13 @@ func (r *run) byRole(role inventory.Role) *host {
 func (r *run) donor() *host     { return r.byRole(inventory.Donor) }
 func (r *run) submitter() *host { return r.byRole(inventory.Submitter) }
 
-func (r *run) relays() []*host {
+func (r *run) relays() []*host     { return r.allOf(inventory.Relay) }
+func (r *run) neighbours() []*host { return r.allOf(inventory.Neighbour) }
+
+func (r *run) allOf(role inventory.Role) []*host {
 	var hs []*host
 	for _, h := range r.hosts {
-		if h.Role == inventory.Relay {
+		if h.Role == role {
 			hs = append(hs, h)
 		}
 	}

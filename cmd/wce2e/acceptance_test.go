@@ -125,7 +125,7 @@ func command(t testing.TB, suite string, args ...string) outcome {
 
 func onlyBundle(t testing.TB, root string) *evidence.Bundle {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(root, "firewall-traversal", "*"))
+	found, err := filepath.Glob(filepath.Join(root, "firewall-traversal", "*Z")) // and what lies beside a bundle is none
 	if err != nil || len(found) != 1 {
 		t.Fatalf("bundles below %s: %v, %v; want one", root, found, err)
 	}
@@ -257,7 +257,12 @@ func nodeEvents(t testing.TB, b *evidence.Bundle, host string) []wire.Event {
 
 func TestWithoutAFirewallNoneWasTraversed(t *testing.T) {
 	t.Parallel()
-	got := acceptance(t, short(t, "campus: {profile: institutional}", "campus: {profile: open}"))
+	got := acceptance(t, short(t, "campus: {profile: institutional}", "campus: {profile: open}"), "--pcap")
+	recording, err := os.ReadFile(got.bundle.Dir + ".pcapng")
+	const atLeast = 10_000 // bytes: a donor that joins and runs jobs says more than that
+	if err != nil || !bytes.Contains(recording, []byte("host tensor02 at ")) || len(recording) < atLeast {
+		t.Errorf("%v: %d bytes recorded beside the bundle are not the donor's traffic", err, len(recording))
+	}
 	got.wants(t, exitInconclusive, map[evidence.Claim]evidence.Verdict{evidence.Firewall: evidence.Inconclusive, evidence.JobClaim: evidence.Pass})
 	if !strings.Contains(got.observed(evidence.Firewall), "No firewall was traversed") {
 		t.Errorf("firewall: %s", got.observed(evidence.Firewall))

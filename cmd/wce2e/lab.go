@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,53 +28,8 @@ func newLabCmd() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLabListCmd(), newLabUpCmd())
+	cmd.AddCommand(newLabListCmd(), newLabUpCmd(), newLabExecCmd(), newLabShellCmd(), newLabPcapCmd(), newLabDoctorCmd(), newLabSelfTestCmd())
 	return cmd
-}
-
-func newLabListCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "the firewall profiles that a lab's networks may have",
-		Args:  args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON {
-				return printProfilesJSON(cmd.OutOrStdout(), lab.Profiles())
-			}
-			return printProfiles(cmd.OutOrStdout(), lab.Profiles())
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func printProfiles(w io.Writer, profiles []lab.Profile) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, p := range profiles {
-		fmt.Fprintf(t, "%s\t%s\n", p.Name, p.Sentence)
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print profiles: %w", err)
-	}
-	return nil
-}
-
-func printProfilesJSON(w io.Writer, profiles []lab.Profile) error {
-	type profile struct {
-		Name     string `json:"name"`
-		Sentence string `json:"sentence"`
-	}
-	out := []profile{}
-	for _, p := range profiles {
-		out = append(out, profile{p.Name, p.Sentence})
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(out); err != nil {
-		return fmt.Errorf("print profiles: %w", err)
-	}
-	return nil
 }
 
 func newLabUpCmd() *cobra.Command {
@@ -82,16 +38,14 @@ func newLabUpCmd() *cobra.Command {
 		Use:   "up INVENTORY",
 		Short: "bring an inventory's lab up, until Ctrl-C",
 		Long: `Bring the lab of an inventory up and keep it in the foreground. Its hosts are
-reached by any SSH client with the config that is printed. Ctrl-C ends the lab,
-and leaves nothing of it.`,
+reached by "wce2e lab exec" and "wce2e lab shell" in another terminal, and by any
+SSH client with the config that is printed. Ctrl-C ends the lab, and leaves
+nothing of it.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			inv, err := readInventory(a[0])
+			inv, err := labInventory(a[0])
 			if err != nil {
 				return err
-			}
-			if inv.Lab == nil {
-				return usageError(fmt.Errorf("%s has no lab: its hosts are real", a[0]))
 			}
 			return labUp(cmd, inv, asJSON)
 		},
@@ -100,16 +54,35 @@ and leaves nothing of it.`,
 	return cmd
 }
 
-func labUp(cmd *cobra.Command, inv *inventory.Inventory, asJSON bool) error {
+// labInventory reads an inventory that has a lab.
+func labInventory(file string) (*inventory.Inventory, error) {
+	inv, err := readInventory(file)
+	if err == nil && inv.Lab == nil {
+		err = usageError(fmt.Errorf("%s has no lab: its hosts are real", file))
+	}
+	return inv, err
+}
+
+// raiseLab brings a lab up whose bystanders are this program.
+func raiseLab(ctx context.Context, inv *inventory.Inventory, log *slog.Logger) (*lab.Lab, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program, which is what bystanders run: %w", err)
+		return nil, fmt.Errorf("find this program, which is what bystanders run: %w", err)
 	}
-	l, err := lab.Up(cmd.Context(), lab.Config{
-		Lab: inv.Lab, Binary: self, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)),
-	})
+	l, err := lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: self, Log: log})
 	if err != nil {
-		return badInventory(err)
+		return nil, badInventory(err)
+	}
+	return l, nil
+}
+
+func labUp(cmd *cobra.Command, inv *inventory.Inventory, asJSON bool) error {
+	l, err := raiseLab(cmd.Context(), inv, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return err
+	}
+	if err := l.Register(inv.Name); err != nil {
+		return errors.Join(err, l.Close())
 	}
 	if err := printLab(cmd.OutOrStdout(), l, asJSON); err != nil {
 		return errors.Join(err, l.Close())
@@ -148,6 +121,7 @@ func printLab(w io.Writer, l *lab.Lab, asJSON bool) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print the lab: %w", err)
 	}
-	fmt.Fprintf(w, "\nlog in: ssh -F %s %s\nCtrl-C ends the lab.\n", l.SSHConfig, login)
+	fmt.Fprintf(w, "\nlog in:  wce2e lab shell %s, or ssh -F %s %s\nrecord:  wce2e lab pcap %s | wireshark -k -i -\nCtrl-C ends the lab.\n",
+		login, l.SSHConfig, login, login)
 	return nil
 }

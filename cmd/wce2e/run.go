@@ -5,18 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/worldcompute/wce2e/e2e"
-	"github.com/worldcompute/wce2e/e2e/lab"
 	"github.com/worldcompute/wce2e/e2e/release"
-	"github.com/worldcompute/wce2e/e2e/remote"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/evidence/report"
 	"github.com/worldcompute/wce2e/inventory"
@@ -26,7 +21,8 @@ type runFlags struct {
 	hold       time.Duration
 	keep, json bool
 	out, ssh   string
-	commit     bool // the bundle is to be committed
+	commit     bool     // the bundle is to be committed
+	pcap       []string // links of the lab to record
 }
 
 func newRunCmd() *cobra.Command {
@@ -49,6 +45,8 @@ itself fails, say because a host cannot be reached.`,
 	fl.Bool("commit", false, "commit the bundle with git (default for real hosts)")
 	fl.Bool("no-commit", false, "do not commit the bundle")
 	fl.StringVar(&f.out, "out", filepath.Join("evidence", "phase1"), "the folder below which the bundle is made, in a folder of the inventory's area")
+	fl.StringSliceVar(&f.pcap, "pcap", nil, "record the donors' traffic in the lab, or that of --pcap=LINK,..., into a .pcapng file beside the bundle")
+	fl.Lookup("pcap").NoOptDefVal = donorsLinks
 	fl.StringVarP(&f.ssh, "ssh-config", "F", "", "the ssh_config to find hosts in, as ssh -F (default: the user's and the system's)")
 	return cmd
 }
@@ -70,40 +68,38 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	reach := remote.Config{SSHConfig: f.ssh}
-	var facts *evidence.LabFacts
-	if inv.Lab != nil {
-		l, err := bringUp(ctx, inv, builds, talk)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, l.Close()) }()
-		reach.SSHConfig, facts = l.SSHConfig, labFacts(inv.Lab)
+	p := performance{
+		inv: inv, builds: builds, source: source, ssh: f.ssh, keep: f.keep, root: f.out, area: inv.Area, talk: talk,
+		found: true, pcap: f.links(inv),
 	}
-	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
-	if err != nil {
+	bundle, results, err := p.perform(ctx)
+	if bundle == nil {
 		return err
 	}
-	talk.Also(bundle.RunLog())
-	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	reach.Log = log
-	results, err := e2e.Run(ctx, e2e.Config{
-		Inventory: inv, Bundle: bundle, Lab: facts, Source: source, Version: version, Keep: f.keep,
-		// Over SSH, in a lab as elsewhere.
-		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
-			return remote.Dial(ctx, h.SSH, reach)
-		},
-		Binary: builds.get, Answers: answers, Talk: talk, Log: log,
-	})
-	serr := seal(bundle)
+	serr := seal(bundle, true)
 	if serr == nil && f.commit {
 		serr = commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results)
 	}
 	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, serr))
 }
 
-// seal renders the bundle, closes it, and looks for what must not be published.
-func seal(w *evidence.Writer) error {
+// seal closes the bundle, rendered if asked to, and looks for what must not be
+// published.
+func seal(w *evidence.Writer, rendered bool) error {
+	var err error
+	if rendered {
+		err = render(w)
+	}
+	err = errors.Join(err, w.Seal())
+	leaks, serr := w.ScanSecrets()
+	err = errors.Join(err, serr)
+	for _, leak := range leaks {
+		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
+	}
+	return err
+}
+
+func render(w *evidence.Writer) error {
 	b, err := evidence.Open(w.Dir())
 	if err != nil {
 		return fmt.Errorf("read the bundle back: %w", err)
@@ -114,12 +110,6 @@ func seal(w *evidence.Writer) error {
 	}
 	for name, content := range files {
 		err = errors.Join(err, w.WriteFile(name, content))
-	}
-	err = errors.Join(err, w.Seal())
-	leaks, serr := w.ScanSecrets()
-	err = errors.Join(err, serr)
-	for _, leak := range leaks {
-		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
 	}
 	return err
 }
@@ -137,6 +127,9 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 	}
 	// By default the bundle of real hosts, since it cannot be had again.
 	f.commit = !no && (yes || inv.Lab == nil && !flags.Changed("commit"))
+	if len(f.pcap) > 0 && inv.Lab == nil {
+		return nil, usageError(errors.New("--pcap: traffic is recorded in a lab, and these hosts are real"))
+	}
 	if f.hold < 0 {
 		return nil, usageError(fmt.Errorf("--hold %v: a hold takes time", f.hold))
 	}
@@ -144,33 +137,32 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 		inv.Run.Hold = f.hold
 	}
 	for _, fault := range inv.Faults {
-		if fault.After >= inv.Run.Hold {
-			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never happen", f.hold, fault.After))
+		if !fault.Joining() && fault.End() >= inv.Run.Hold {
+			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never be over", f.hold, fault.After))
 		}
 	}
 	return inv, nil
 }
 
-// bringUp builds the inventory's lab. Its bystanders run the release build of
-// this platform, like every other host.
-func bringUp(ctx context.Context, inv *inventory.Inventory, builds *builds, talk *talk) (*lab.Lab, error) {
-	bin, _, err := builds.get(ctx, runtime.GOOS, runtime.GOARCH)
-	if err != nil {
-		return nil, err
-	}
-	talk.Step(fmt.Sprintf("bring the lab up: %d hosts, %d networks", len(inv.Lab.Hosts)+inv.Lab.Bystanders, len(inv.Lab.Networks)))
-	return lab.Up(ctx, lab.Config{Lab: inv.Lab, Binary: bin})
-}
+// donorsLinks is what --pcap alone means.
+const donorsLinks = "donors"
 
-func labFacts(l *inventory.Lab) *evidence.LabFacts {
-	facts := &evidence.LabFacts{Networks: map[string]string{}, Hosts: map[string]string{}, Latency: evidence.Duration(l.Latency)}
-	for _, n := range l.Networks {
-		facts.Networks[n.Name] = n.Profile
+// links are those that --pcap records. The recording stays out of the bundle,
+// which is for publishing: it is large, and holds whatever was said.
+func (f *runFlags) links(inv *inventory.Inventory) []string {
+	var links []string
+	for _, l := range f.pcap {
+		if l != donorsLinks {
+			links = append(links, l)
+			continue
+		}
+		for _, h := range inv.Hosts {
+			if h.Role == inventory.Donor {
+				links = append(links, h.SSH)
+			}
+		}
 	}
-	for _, h := range l.Hosts {
-		facts.Hosts[h.Name] = h.Network
-	}
-	return facts
+	return links
 }
 
 // finish prints the verdicts and turns them into the exit code. The last line

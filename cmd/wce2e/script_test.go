@@ -54,7 +54,8 @@ func ordinaryUser(env *testscript.Env) error {
 	env.Setenv("HOME", home)
 	env.Setenv("XDG_STATE_HOME", home+"/state")
 	env.Setenv("XDG_CACHE_HOME", home+"/cache")
-	return os.Mkdir(home, 0o700)
+	env.Setenv("XDG_RUNTIME_DIR", home+"/run") // where no lab stands
+	return os.MkdirAll(home+"/run", 0o700)
 }
 
 // exits runs a command that must end with an exit code:

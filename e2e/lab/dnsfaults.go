@@ -12,7 +12,7 @@ import (
 
 // withoutDNSAddr denies the names below which /dnsaddr addresses are published,
 // as resolvers do that filter TXT records against tunnels.
-var withoutDNSAddr = service{start: func(r *router) error {
+var withoutDNSAddr = service{name: "no-dnsaddr", does: "the resolver denies TXT records of _dnsaddr names", proof: ofNames("", proveWithoutDNSAddr), start: func(r *router) error {
 	honest := r.names
 	r.names = func(reply *dns.Msg, q dns.Question) {
 		if q.Qtype == dns.TypeTXT && strings.HasPrefix(strings.ToLower(q.Name), "_dnsaddr.") {
@@ -26,7 +26,7 @@ var withoutDNSAddr = service{start: func(r *router) error {
 
 // lies is a resolver for which every name is the router's own address, where a
 // page is, and every text its own.
-var lies = service{start: func(r *router) error {
+var lies = service{name: "lies", does: "the resolver says of every name that it is the router", proof: ofNames("lies", proveLies), names: true, ports: []uint16{80}, start: func(r *router) error {
 	r.names = func(reply *dns.Msg, q dns.Question) {
 		switch q.Qtype {
 		case dns.TypeA:

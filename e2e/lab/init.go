@@ -40,6 +40,9 @@ func runInit() error {
 	if err != nil {
 		return confess(err)
 	}
+	if err := net.serveCaptures(log); err != nil {
+		return confess(err)
+	}
 	err = say(status{Ready: true})
 	for err == nil {
 		err = say(net.obey(<-commands))
@@ -60,11 +63,10 @@ func raise(p plan, log *slog.Logger) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
+	links := make(chan error, 1)
+	go func() { links <- net.connect() }()
 	hosts, err := net.boot()
-	if err != nil {
-		return nil, err
-	}
-	if err := net.connect(); err != nil {
+	if err := errors.Join(err, <-links); err != nil {
 		return nil, err
 	}
 	for _, w := range net.wires {
@@ -102,6 +104,9 @@ type hostProcess struct {
 // boot starts every host in its namespace. They mount and listen while their
 // links are laid.
 func (n *network) boot() ([]*hostProcess, error) {
+	if n.plan.Proving {
+		return nil, nil
+	}
 	if err := os.Mkdir(n.plan.rootDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make a mount point: %w", err)
 	}
@@ -112,6 +117,7 @@ func (n *network) boot() ([]*hostProcess, error) {
 			return nil, fmt.Errorf("start host %s: %w", m.Name, err)
 		}
 		hosts = append(hosts, h)
+		n.inits = append(n.inits, h.cmd.Process.Pid)
 	}
 	return hosts, nil
 }

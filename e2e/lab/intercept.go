@@ -45,14 +45,14 @@ const (
 const maxHeld = 16 << 20
 
 // trusted puts the interceptor's authority into the hosts' trust stores.
-var trusted = service{equip: func(e *equipment, pki authorities) { e.Trust += pki.office.pem() }}
+var trusted = service{name: "office-authority", does: "machines trust the interceptor's authority", proof: proveTrusted, equip: func(e *equipment, pki authorities) { e.Trust += pki.office.pem() }}
 
 func (i interception) service() service {
-	return service{start: func(r *router) error {
-		port := uint16(interceptTLSPort)
-		if i.plain {
-			port = interceptPlainPort
-		}
+	port := uint16(interceptTLSPort)
+	if i.plain {
+		port = interceptPlainPort
+	}
+	return service{name: "interception", does: i.does(), proof: i.prove, ports: []uint16{port}, start: func(r *router) error {
 		l, err := r.ns.listen(netip.AddrPortFrom(r.addr, port))
 		if err != nil {
 			return err
@@ -72,6 +72,20 @@ func (i interception) service() service {
 		go func() { r.fail(fmt.Errorf("intercept on %s: %w", l.Addr(), s.Serve(in))) }()
 		return nil
 	}}
+}
+
+func (i interception) does() string {
+	text := "HTTP in the clear is read and forwarded"
+	if !i.plain {
+		text = "TLS is ended with a certificate made on the spot, and the HTTP/1.1 in it forwarded"
+	}
+	if i.verify {
+		text += ", to servers that a public authority vouches for"
+	}
+	if i.stripUpgrade {
+		text += ", without upgrades"
+	}
+	return text
 }
 
 // impersonate answers a ClientHello. The server is dialled first, so that a

@@ -18,12 +18,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/worldcompute/wce2e/inventory"
 )
 
 const (
 	// bootTimeout is for a machine that is busy with other labs; an idle one
-	// needs a fraction of a second.
-	bootTimeout = 60 * time.Second
+	// needs a fraction of a second. Every host has it longer by bootTimeoutPerHost:
+	// at a load of ten per core, 200 hosts took 15 s.
+	bootTimeout        = 60 * time.Second
+	bootTimeoutPerHost = time.Second / 4
 	// closeTimeout is for lab init to notice that its pipe has closed; then it is killed.
 	closeTimeout = 10 * time.Second
 	// maxSocketPath is sun_path of unix(7), short of its final zero.
@@ -42,9 +46,13 @@ type Lab struct {
 	done    chan struct{} // closed when lab init, and so every process of the lab, is gone
 	close   func() error
 
-	mu     sync.Mutex    // guards the fields below: one order at a time
-	orders *json.Encoder // into pipe
-	said   *json.Decoder // out of status
+	routers []string // the networks that have one
+
+	mu        sync.Mutex    // guards the fields below: one order at a time
+	orders    *json.Encoder // into pipe
+	said      *json.Decoder // out of status
+	entry     *os.File      // by which other processes find the lab, locked; nil: they do not
+	entryPath string
 }
 
 // Up builds a lab. ctx bounds the building only: a lab that stands outlives it,
@@ -59,13 +67,16 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	if err := Check(cfg.Lab); err != nil {
 		return nil, err
 	}
+	if err := fits(cfg.Lab); err != nil {
+		return nil, fmt.Errorf("bring the lab up: %w", err)
+	}
 	if cfg.Lab.Bystanders > 0 && cfg.Binary == "" {
 		return nil, errors.New("bring the lab up: its bystanders need a wce2e binary, and none was given")
 	}
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
-	defer cancel()
 	p := newPlan(cfg.Lab)
-	p.Binary = cfg.Binary
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout+time.Duration(len(p.Machines))*bootTimeoutPerHost)
+	defer cancel()
+	p.Binary, p.Share, p.Proving = cfg.Binary, cfg.Share, cfg.proving
 	dir, err := makeDir(cfg.Dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("make the lab's folder: %w", err)
@@ -78,9 +89,19 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	return l, nil
 }
 
+// fits tells what this kernel lacks of l.
+func fits(l *inventory.Lab) error {
+	for _, n := range l.Networks {
+		if prof, err := profileNamed(n.Profile); err == nil && prof.needsIPv6() && !hasIPv6() {
+			return fmt.Errorf("network %s has the profile %s: %w, and profiles without IPv6 run all the same", n.Name, n.Profile, errNoIPv6)
+		}
+	}
+	return nil
+}
+
 // makeDir makes a folder for keys and sockets, short enough for the latter.
 func makeDir(dir string, p plan) (string, error) {
-	longest := 0
+	longest := len(plan{}.captureSocket()) + 1
 	for _, m := range p.Machines {
 		longest = max(longest, len(plan{}.socket(m.Name))+1)
 	}
@@ -117,7 +138,7 @@ func up(ctx context.Context, p plan, log *slog.Logger) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Dir: p.Dir, SSHConfig: config, Hosts: p.hosts(), done: make(chan struct{})}
+	l := &Lab{Dir: p.Dir, SSHConfig: config, Hosts: p.hosts(), routers: p.routers(), done: make(chan struct{})}
 	l.close = sync.OnceValue(l.end)
 	if err := l.start(p, log); err != nil {
 		return nil, fmt.Errorf("start lab init: %w", err)
@@ -229,5 +250,5 @@ func (l *Lab) end() error {
 		<-l.done
 	}
 	l.status.Close() // by a cancelled Up, perhaps, before
-	return errors.Join(err, os.RemoveAll(l.Dir))
+	return errors.Join(err, l.unregister(), os.RemoveAll(l.Dir))
 }

@@ -140,21 +140,6 @@ func TestTwoLabsKnowNothingOfEachOther(t *testing.T) {
 	}
 }
 
-func TestTheDefaultLabIsUpFast(t *testing.T) {
-	const goal, tries = 5 * time.Second, 3 // 0.5 s on a quiet machine; this one may be busy with other tests
-	l := small()
-	l.Bystanders = 3
-	best := time.Hour
-	for range tries {
-		start := time.Now()
-		bring(t, Config{Lab: l, Binary: ownBinary(t)})
-		if best = min(best, time.Since(start)); best < goal {
-			return
-		}
-	}
-	t.Errorf("four hosts, three networks and three bystanders took %s at best, want at most %s", best, goal)
-}
-
 func TestABystanderThatDoesNotStartFailsTheLab(t *testing.T) {
 	bring(t, Config{Lab: pair(0)}) // skips where there can be no lab
 	l := pair(0)

@@ -21,14 +21,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == initArg0 {
+		catalogue = append(catalogue, realProfiles...)
+	}
 	Reexec()
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "node":
 		os.Exit(exitOf(standIn(os.Args[2:])))
 	case len(os.Args) > 1 && os.Args[1] == "agent":
 		os.Exit(exitOf(agent()))
+	case len(os.Args) == 3 && os.Args[1] == "crippled":
+		os.Exit(exitOf(crippled(os.Args[2])))
 	case len(os.Args) > 2 && os.Args[1] == "suite":
 		os.Exit(exitOf(victim(os.Args[2])))
+	}
+	flag.Parse()
+	if *realFlag {
+		catalogue = append(catalogue, realProfiles...)
 	}
 	// The tests of firewalls wait for what does not come, more than they compute.
 	if err := flag.Set("test.parallel", "4"); err != nil {

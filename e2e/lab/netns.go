@@ -39,14 +39,16 @@ func newNetNS(ipv6 bool) (netNS, error) {
 	return ns, ns.edit(func(h *netlink.Handle) error { return setUp(h, "lo") })
 }
 
-// ownNetNS is that of lab init itself. It asks by thread: the process's first
-// thread may be one that onThread sent elsewhere.
+// ownNetNS is that of lab init itself, in which interfaces shall have no addresses,
+// not even such as IPv6 makes by itself: they would announce them on every link.
+// It asks by thread: the process's first thread may be one that onThread sent
+// elsewhere.
 func ownNetNS() (netNS, error) {
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return netNS{}, fmt.Errorf("open lab init's network namespace: %w", err)
 	}
-	return netNS{fd: fd}, nil
+	return netNS{fd: fd}, baseSysctls(false)
 }
 
 // baseSysctls apply to the namespace of the calling thread. A new namespace
@@ -106,6 +108,25 @@ func (ns netNS) edit(f func(*netlink.Handle) error) error {
 	}
 	defer h.Close()
 	return f(h)
+}
+
+// interfaceIndex asks for one interface of the calling thread's namespace. The
+// standard library lists them all to find one, which for the wires of 200 hosts
+// was half of what lab init had to compute.
+func interfaceIndex(name string) (int, error) {
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(s)
+	if err := unix.IoctlIfreq(s, unix.SIOCGIFINDEX, r); err != nil {
+		return 0, err
+	}
+	return int(r.Uint32()), nil
 }
 
 // forgetFlows empties the namespace's connection tracking, as a reboot does.

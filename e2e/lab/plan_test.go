@@ -4,6 +4,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -57,6 +58,17 @@ func TestCheckReportsEveryMistakeAtItsLine(t *testing.T) {
 	if Check(l) == nil {
 		t.Error("a lab without addresses for all passes")
 	}
+	l = small()
+	for i := range maxInside {
+		l.Hosts = append(l.Hosts, inventory.LabHost{Name: fmt.Sprintf("h%d", i), Network: "campus"})
+	}
+	if err := Check(l); err == nil || !strings.Contains(err.Error(), "lab.networks.campus: 251 hosts: a network has addresses for 250") {
+		t.Errorf("a network without addresses for all: %v", err)
+	}
+	l.Networks[0].Profile = open // whose hosts are on the core
+	if err := Check(l); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestProfilesComposeInAnyOrder(t *testing.T) {
@@ -80,6 +92,12 @@ func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 	for names, want := range map[string]string{
 		"symmetric + cgnat-ports": `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
 		"symmetric + nat-rebind":  "one kind of NAT",
+		"nat-pool + cloud-1to1":   "one kind of NAT",
+		"nat-pool + double-nat":   "a router behind its provider's has one address, not several",
+		"cloud-1to1 + double-nat": "a router behind its provider's has one address, not several",
+		"hairpin + double-nat":    "the public side of mappings is the provider's",
+		"hairpin + symmetric":     "a port drawn for every destination: no host can be found at its port from the inside",
+		"lifetime-5m + syn-proxy": "the age of a flow cannot be told where the router answers every SYN itself",
 		"open + udp-blocked":      `"open + udp-blocked": open is a network without a router`,
 		"udp-blocked + moon":      `unknown profile "moon"`,
 		"udp-blocked +":           `unknown profile ""`,
@@ -137,6 +155,31 @@ func TestPublicAddressesArePublicToLibp2pAndDifferent(t *testing.T) {
 		if i > 0 && nthAccess(i-1, true).Addr.As4()[0] == a.Addr.As4()[0] {
 			t.Errorf("links %d and %d are in the same /8", i-1, i)
 		}
+	}
+}
+
+func TestEveryNetworkHasARangeOfItsOwn(t *testing.T) {
+	seen := map[netip.Prefix]bool{}
+	for i := range maxLinks {
+		p, p6 := nthLAN(i), nthLAN6(i)
+		if !p.Addr().IsPrivate() || seen[p.Masked()] || seen[p6.Masked()] {
+			t.Fatalf("network %d has %s and %s, which are not private or not its own", i, p, p6)
+		}
+		seen[p.Masked()], seen[p6.Masked()] = true, true
+	}
+	if first := nthLAN(0).String(); first != "192.168.10.1/24" {
+		t.Errorf("the first network's router is at %s", first)
+	}
+}
+
+func TestEveryAccessLinkHasHardwareAddressesOfItsOwn(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range maxLinks {
+		near, core := accessMACs(i)
+		if seen[near.String()] || seen[core.String()] {
+			t.Fatalf("link %d has %s and %s, which are not its own", i, near, core)
+		}
+		seen[near.String()], seen[core.String()] = true, true
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 // portal is what hotels, trains and guest networks have: every plain HTTP
 // request is sent to a page, until somebody has logged in there (a POST to
 // /login), which opens the network to that host.
-var portal = service{start: func(r *router) error {
+var portal = service{name: "portal", does: "a page at which hosts log in, to which all plain HTTP is sent", proof: provePortal, ports: []uint16{80, portalPort}, start: func(r *router) error {
 	r.local.addName(portalName, r.addr)
 	pages := http.NewServeMux()
 	pages.HandleFunc("POST /login", func(w http.ResponseWriter, q *http.Request) {

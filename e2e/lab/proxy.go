@@ -40,7 +40,7 @@ type httpProxy struct {
 }
 
 func (p httpProxy) service() service {
-	return service{start: func(r *router) error {
+	return service{name: "http-proxy", does: p.does(), proof: p.prove, ports: []uint16{httpPort}, start: func(r *router) error {
 		r.local.addName(proxyName, r.addr)
 		forward := &httputil.ReverseProxy{
 			Rewrite:       func(q *httputil.ProxyRequest) { q.Out.Header.Add("Via", via) },
@@ -63,6 +63,17 @@ func (p httpProxy) service() service {
 			}
 		}))
 	}}
+}
+
+func (p httpProxy) does() string {
+	text := fmt.Sprintf("an HTTP proxy at %s:%d", proxyName, httpPort)
+	if p.password {
+		text += ", for who knows the password"
+	}
+	if p.ports != nil {
+		text += ", CONNECT to port " + list(p.ports) + " only"
+	}
+	return text
 }
 
 // via is what a proxy signs requests with (RFC 9110, section 7.6.3).
@@ -121,7 +132,9 @@ func stripUpgrade(h http.Header) {
 
 // announced puts a proxy into the environment, as an office's system image does.
 func announced(url string, names ...string) service {
-	return service{equip: func(e *equipment, _ authorities) {
+	return service{name: "proxy-announced", does: "logins have " + names[0] + "=" + url, proof: func(t *trial) error {
+		return proveAnnounced(t, url, names)
+	}, equip: func(e *equipment, _ authorities) {
 		for _, name := range names {
 			e.Env = append(e.Env, name+"="+url)
 		}
@@ -136,14 +149,14 @@ var (
 )
 
 // credentials are on the host, but not in the proxy's URL.
-var credentials = service{equip: func(e *equipment, _ authorities) {
+var credentials = service{name: "proxy-credentials", does: "the proxy's user and password are in a file on the host", proof: proveCredentials, equip: func(e *equipment, _ authorities) {
 	e.Files[credentialsFile] = proxyUser + ":" + proxyPassword + "\n"
 	e.Env = append(e.Env, "WCE2E_PROXY_CREDENTIALS="+home+"/"+credentialsFile)
 }}
 
 // socksProxy is an office's SOCKS5 proxy (RFC 1928): CONNECT only, nobody is
 // asked who they are.
-var socksProxy = service{start: func(r *router) error {
+var socksProxy = service{name: "socks-proxy", does: fmt.Sprintf("a SOCKS5 proxy at %s:%d", proxyName, socksPort), proof: proveSOCKS, ports: []uint16{socksPort}, start: func(r *router) error {
 	r.local.addName(proxyName, r.addr)
 	s, err := socks5.New(&socks5.Config{Dial: r.dial, Resolver: socksNames{r.world}, Logger: nobody})
 	if err != nil {
@@ -171,14 +184,14 @@ func (s socksNames) Resolve(ctx context.Context, name string) (context.Context, 
 
 // internal is an office's resolver: it knows the office, and sends nobody's
 // questions out. The proxy asks for names, not its clients.
-var internal = service{
+var internal = service{name: "internal-names", does: "the resolver knows the office's names only", proof: ofNames("internal-names", proveInternal), names: true,
 	start: func(r *router) error { r.names = r.local.answer; return nil },
 	equip: func(e *equipment, _ authorities) { e.Search = officeDomain },
 }
 
 // wpad announces the proxy by a PAC file where browsers look for it by
 // themselves (Web Proxy Auto-Discovery: http://wpad.<domain>/wpad.dat).
-var wpad = service{start: func(r *router) error {
+var wpad = service{name: "wpad", does: "a PAC file at http://wpad." + officeDomain + "/wpad.dat names the proxy", proof: proveWPAD, ports: []uint16{80}, start: func(r *router) error {
 	r.local.addName("wpad."+officeDomain, r.addr)
 	r.local.addName("wpad", r.addr)
 	files := http.NewServeMux()

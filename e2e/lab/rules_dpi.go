@@ -29,14 +29,16 @@ const multistreamHeader = "\x13/multistream/1."
 // Both directions are looked at: a listener may speak first.
 func swallow(opening string) rule {
 	return rule{name: "swallow", does: fmt.Sprintf("TCP flows that open with %q are swallowed", opening),
-		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), drop()) }}
+		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), drop()) },
+		proof: func(t *trial) error { return t.swallows(opening + "0.0\n") }}
 }
 
 // The same with "reject with tcp reset" in place of drop. Each end is told once
 // it says something on the flow.
 func resetFlow(opening string) rule {
 	return rule{name: "reset-flow", does: fmt.Sprintf("TCP flows that open with %q are reset", opening),
-		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), reset()) }}
+		apply: func(f *firewall) { f.cut(bytesAt(payloadInner, 0, opening), reset()) },
+		proof: func(t *trial) error { return t.resets(opening + "0.0\n") }}
 }
 
 // @ih,0,8 0x16 -m string --algo bm --string "|06|libp2p" -> reject with tcp reset
@@ -47,7 +49,7 @@ func resetFlow(opening string) rule {
 func resetALPN(name string) rule {
 	return rule{name: "reset-alpn", does: fmt.Sprintf("TCP flows whose TLS hello offers %q are reset", name), apply: func(f *firewall) {
 		f.cut(slices.Concat(bytesAt(payloadInner, 0, "\x16"), contains(string(rune(len(name)))+name)), reset())
-	}}
+	}, proof: func(t *trial) error { return t.resetsHello(name) }}
 }
 
 // @th,64,2 3 @th,72,32 1 drop
@@ -59,7 +61,7 @@ var dropQUIC = rule{name: "drop-quic", does: "packets with the long header of QU
 	f.passing(protocol(unix.IPPROTO_UDP),
 		bitsAt(expr.PayloadBaseTransportHeader, payload, 0xc0, 0xc0),
 		bytesAt(expr.PayloadBaseTransportHeader, payload+1, "\x00\x00\x00\x01"), drop())
-}}
+}, proof: (*trial).dropsQUICOnly}
 
 // cut stops a TCP flow at the packet that matches, and all of it from there on.
 func (f *firewall) cut(match, stop []expr.Any) {

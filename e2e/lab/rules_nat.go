@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -16,12 +17,21 @@ import (
 // Linux keeps the source port where it is free, so one socket is seen at the
 // same address by all it talks to: endpoint-independent mapping (RFC 4787). Any
 // other kind of NAT takes its place.
-var masquerade = rule{name: "masquerade", does: "hosts are behind the router's address, at the same port for all they talk to", apply: func(f *firewall) { f.hides = true }}
+var masquerade = rule{name: "masquerade", does: "hosts are behind the router's address, at one port for all they talk to, who alone get in by it",
+	apply: func(f *firewall) { f.hides = true },
+	proof: func(t *trial) error {
+		return t.translates(func(flows []flow) error { return errors.Join(samePort(flows), t.closed(flows[0])) })
+	}}
 
 // oifname "wan" masquerade random
-var masqueradeRandom = rule{name: "masquerade-random", does: "every destination sees a host at another port", apply: func(f *firewall) {
-	f.translate(nat{"a port drawn for every destination", []expr.Any{&expr.Masq{Random: true}}})
-}}
+var masqueradeRandom = rule{name: "masquerade-random", does: "every destination sees a host at another port, and it alone gets in by that",
+	apply: func(f *firewall) {
+		f.translate(nat{"a port drawn for every destination", []expr.Any{&expr.Masq{Random: true}}})
+	},
+	instead: masquerade.apply,
+	proof: func(t *trial) error {
+		return t.translates(func(flows []flow) error { return errors.Join(otherPorts(flows), t.closed(flows[0])) })
+	}}
 
 // oifname "wan" meta l4proto { tcp, udp } snat to address:first-last
 //
@@ -30,14 +40,28 @@ var masqueradeRandom = rule{name: "masquerade-random", does: "every destination 
 // forgotten the draw is another.
 func toPorts(first, last uint16) rule {
 	return rule{name: "snat-ports", does: fmt.Sprintf("hosts are seen at ports %d to %d, one for all that they talk to, drawn anew once flows are forgotten", first, last),
-		apply: func(f *firewall) { f.translate(nat{"a port drawn once", f.snat(first, last, false)}) }}
+		apply:   func(f *firewall) { f.translate(nat{"a port drawn once", f.snat(first, last, false)}) },
+		instead: masquerade.apply,
+		proof: func(t *trial) error {
+			err := t.translates(func(flows []flow) error {
+				return errors.Join(samePort(flows), within(flows, first, last), t.closed(flows[0]))
+			})
+			return errors.Join(err, t.forgetsPorts())
+		}}
 }
 
 // oifname "wan" meta l4proto { tcp, udp } snat to address:first-last fully-random
 func toRandomPorts(first, last uint16) rule {
-	return rule{name: "snat-random-ports", does: fmt.Sprintf("hosts are seen at ports %d to %d, another for every destination", first, last), apply: func(f *firewall) {
-		f.translate(nat{"few ports, drawn for every destination", f.snat(first, last, true)})
-	}}
+	return rule{name: "snat-random-ports", does: fmt.Sprintf("hosts are seen at ports %d to %d, another for every destination", first, last),
+		apply: func(f *firewall) {
+			f.translate(nat{"few ports, drawn for every destination", f.snat(first, last, true)})
+		},
+		instead: masquerade.apply,
+		proof: func(t *trial) error {
+			return t.translates(func(flows []flow) error {
+				return errors.Join(otherPorts(flows), within(flows, first, last), t.closed(flows[0]))
+			})
+		}}
 }
 
 // snat names the router's address where masquerade would find it: the library
@@ -66,12 +90,17 @@ func (f *firewall) finishNAT() {
 	if !f.hides {
 		return
 	}
-	chain := f.conn.AddChain(&nftables.Chain{Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	chain := f.postrouting()
 	if f.nat.how != nil {
 		for _, hasPorts := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			f.add(chain, out(wan), family(unix.NFPROTO_IPV4), protocol(hasPorts), f.nat.how)
 		}
 	}
 	f.add(chain, out(wan), family(unix.NFPROTO_IPV4), []expr.Any{&expr.Masq{}})
+}
+
+// postrouting is where sources are rewritten. Adding it again changes nothing.
+func (f *firewall) postrouting() *nftables.Chain {
+	return f.conn.AddChain(&nftables.Chain{Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 }

@@ -16,24 +16,27 @@ import (
 // The rules of profiles that have services.
 
 // iifname "lan" tcp dport 443 redirect to :8443
-var redirectTLS = rule{name: "redirect-tls", does: "TCP to port 443 goes to the router", apply: func(f *firewall) { f.redirect(443, interceptTLSPort) }}
+var redirectTLS = rule{name: "redirect-tls", does: "TCP to port 443 goes to the router", takes: func(p port) bool { return p == tcp(443) },
+	proof: func(t *trial) error { return proveRedirected(t, 443) }, apply: func(f *firewall) { f.redirect(443, interceptTLSPort) }}
 
 // iifname "lan" tcp dport 80 redirect to :8081
-var redirectPlain = rule{name: "redirect-plain", does: "TCP to port 80 goes to the router", apply: func(f *firewall) { f.redirect(80, interceptPlainPort) }}
+var redirectPlain = rule{name: "redirect-plain", does: "TCP to port 80 goes to the router", takes: func(p port) bool { return p == tcp(80) },
+	proof: func(t *trial) error { return proveRedirected(t, 80) }, apply: func(f *firewall) { f.redirect(80, interceptPlainPort) }}
 
 // iifname "lan" udp dport 53 redirect; the same for tcp
 //
 // It is all the same whom a host asks: its router answers.
-var redirectDNS = rule{name: "redirect-dns", does: "whatever server is asked for a name, the router answers", apply: func(f *firewall) {
-	for _, number := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		f.add(f.prerouting(), in(lan), protocol(number), destination(expr.CmpOpEq, 53), []expr.Any{&expr.Redir{}})
-	}
-}}
+var redirectDNS = rule{name: "redirect-dns", does: "whatever server is asked for a name, the router answers",
+	takes: func(p port) bool { return p.number == 53 }, proof: proveRedirectedNames, apply: func(f *firewall) {
+		for _, number := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			f.add(f.prerouting(), in(lan), protocol(number), destination(expr.CmpOpEq, 53), []expr.Any{&expr.Redir{}})
+		}
+	}}
 
 // iifname "lan" ip saddr != @authed tcp dport 80 redirect
 // iifname "lan" ip saddr != @authed meta l4proto tcp reject with tcp reset
 // iifname "lan" ip saddr != @authed reject with icmp admin-prohibited
-var untilLogin = rule{name: "until-login", does: "until a host has logged in, TCP to port 80 goes to the router and all else is refused", apply: func(f *firewall) {
+var untilLogin = rule{name: "until-login", does: "until a host has logged in, TCP to port 80 goes to the router and all else is refused", first: true, proof: proveUntilLogin, apply: func(f *firewall) {
 	set := &nftables.Set{Table: f.table, Name: authed, KeyType: nftables.TypeIPAddr}
 	_ = f.conn.AddSet(set, nil) // without elements nothing can fail before finish
 	stranger := []expr.Any{

@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -55,13 +54,6 @@ func serve(t *testing.T, profiles ...string) *served {
 	return s
 }
 
-// gateway is the router's address in a host's network.
-func (s *served) gateway(t *testing.T, host string) string {
-	a := s.lab.host(t, host).Addr.As4()
-	a[3] = 1
-	return fmt.Sprintf("%d.%d.%d.%d", a[0], a[1], a[2], a[3])
-}
-
 // socket is one end of a connection.
 type socket struct {
 	t  *testing.T
@@ -99,33 +91,12 @@ func (s socket) receive(end string) string {
 	return text
 }
 
-// wantSilence fails when something arrives.
-func (s socket) wantSilence() {
-	s.t.Helper()
-	if a := s.on.ask(order{Do: "read", ID: s.id, Timeout: silence}); len(a.Data) > 0 || !strings.Contains(a.Err, "timeout") {
-		s.t.Errorf("%s received %q, %s", s.on.name, a.Data, a.Err)
-	}
-}
-
 // wantJoined sends both ways, then closes one end, of which the other has to hear.
 func wantJoined(t *testing.T, near, far socket) {
 	t.Helper()
 	exchange(near, far)
 	near.on.do(order{Do: "close", ID: near.id})
 	far.wantEnd()
-}
-
-// wantSpliced sends both ways, and goes on doing so in one direction when the
-// other has ended.
-func wantSpliced(t *testing.T, near, far socket) {
-	t.Helper()
-	exchange(near, far)
-	near.on.do(order{Do: "end", ID: near.id})
-	far.wantEnd()
-	far.send("last words")
-	near.receive("last words")
-	far.on.do(order{Do: "close", ID: far.id})
-	near.wantEnd()
 }
 
 func exchange(near, far socket) {

@@ -17,6 +17,7 @@ type status struct {
 	Peer    string     `json:"peer,omitempty"`  // of a bystander: its peer ID
 	Addr    netip.Addr `json:"addr,omitzero"`   // readdress: the new one
 	Traffic Traffic    `json:"traffic,omitzero"`
+	Proofs  []Proof    `json:"proofs,omitempty"`
 	Err     string     `json:"err,omitempty"`
 	Denied  bool       `json:"denied,omitempty"` // Err is a missing permission
 }
