@@ -1,4 +1,4 @@
-# The house's chores. Everything but `make setup` works without root.
+# The house's chores. Everything but `make setup` and `make lab-real` works without root.
 SHELL := /bin/bash
 
 GO ?= go
@@ -7,6 +7,8 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # Of one package, on two busy cores with the race detector on.
 TEST_TIMEOUT ?= 10m
 
+.PHONY: build setup test lint accept lab-real soak bench lab-mutate profiles dist fixtures vuln clean
+.PHONY: build setup test lint accept matrix matrix-full soak bench dist fixtures vuln clean
 .PHONY: build setup test lint accept soak bench lab-mutate profiles dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
@@ -44,6 +46,18 @@ lint: ## formatting, vet here and for macOS, staticcheck
 
 accept: ## the acceptance run on the lab: a 10-minute hold, and a bundle
 	$(GO) run ./cmd/wce2e run --hold 10m inventory/lab.yaml
+
+# What the lab's own services are compared with. CI has no need of them.
+REAL := squid tinyproxy-bin unbound tayga miniupnpd-nftables
+
+lab-real: ## the lab's services proven with real daemons in place of ours; as root
+	@bash .ci/install $(REAL)
+	$(GO) test ./e2e/lab -run TestRealDaemons -v -real -timeout $(TEST_TIMEOUT)
+matrix: ## the acceptance run behind every firewall profile, against its ground truth; minutes
+	$(GO) run ./cmd/wce2e matrix
+
+matrix-full: ## the same with holds of ten minutes side by side; a quarter of an hour on two quiet cores
+	$(GO) run ./cmd/wce2e matrix --hold 10m
 
 soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
 	$(GO) test ./cmd/wce2e -run TestIdleDonors -v -soak 10m -timeout 20m

@@ -27,7 +27,10 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 	if err != nil {
 		return err
 	}
-	to, err := r.dialCircuit(ctx, phase, now.circuits)
+	to, ok, err := r.dialCircuit(ctx, phase, now.circuits)
+	if err == nil && !ok && phase == evidence.AfterHold && len(r.inv.Faults) > 0 {
+		to, err = r.dialNext(ctx, phase, now, to)
+	}
 	if err != nil {
 		r.missed(r.submitter().Name, "circuit dial", err)
 		return nil
@@ -44,22 +47,35 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 	return nil
 }
 
+// dialNext dials the donor by the reservation that takes the place of one which
+// was of no use. What was done on purpose may have ended it without a word to the
+// donor, which then takes its time to notice.
+func (r *run) dialNext(ctx context.Context, phase evidence.Phase, useless held, tried string) (string, error) {
+	r.talk.Note("waiting for the donor's next reservation")
+	now, err := r.reservedOther(ctx, reservedAgain, useless)
+	if err != nil {
+		return tried, nil // by what has been dialled it is judged
+	}
+	to, _, err := r.dialCircuit(ctx, phase, now.circuits)
+	return to, err
+}
+
 // dialCircuit tries the donor's circuit addresses until one works: they differ
 // in how the relay is reached, which depends on the submitter's own network. It
 // gives the one that worked, else the first.
-func (r *run) dialCircuit(ctx context.Context, phase evidence.Phase, addrs []string) (string, error) {
+func (r *run) dialCircuit(ctx context.Context, phase evidence.Phase, addrs []string) (to string, ok bool, err error) {
 	for _, to := range addrs {
 		result, err := r.dial(ctx, probe{from: r.submitter(), purpose: evidence.CircuitDial, phase: phase, transport: "circuit", addr: to})
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if result.Outcome == wire.OK {
 			r.talk.Note(fmt.Sprintf("circuit dial: %s in %.0f ms", result.Path, result.MS))
-			return to, nil
+			return to, true, nil
 		}
 		r.talk.Note(fmt.Sprintf("circuit dial failed: %s: %s", result.Failure, result.Err))
 	}
-	return addrs[0], nil
+	return addrs[0], false, nil
 }
 
 // connected tells whether a job had to wait for its connection.

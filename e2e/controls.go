@@ -11,6 +11,7 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/worldcompute/wce2e/e2e/check"
 	"github.com/worldcompute/wce2e/e2e/remote"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/node/wire"
@@ -68,8 +69,28 @@ func (r *run) controls(ctx context.Context) error {
 		return nil
 	})
 	r.talk.Note(fmt.Sprintf("%d control dials made", len(probes)))
-	return nil
+	return r.clearOfClocks(ctx)
 }
+
+// clearOfClocks waits for as long as the hosts' clocks may be wrong. What comes
+// next, a hole punch by a circuit, say, is then after the controls by anybody's
+// clock; with fast hosts it came within a second of them, and the controls were
+// void.
+func (r *run) clearOfClocks(ctx context.Context) error {
+	wrong := 0.0
+	for _, h := range r.hosts {
+		wrong = max(wrong, h.facts.ClockErrorMS)
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(check.ClockSlack + time.Duration(wrong*float64(time.Millisecond)) + clearance):
+		return nil
+	}
+}
+
+// clearance is for the write of the last control's result, which carries its time.
+const clearance = 200 * time.Millisecond
 
 // submitterOut waits until the submitter's node has reached anybody: its dials
 // are what the donor's are compared with.

@@ -125,7 +125,7 @@ func (h *host) probeNetwork(ctx context.Context) error {
 	if d.Quick {
 		argv, within = append(argv, "--quick"), quickProbe
 	}
-	for _, target := range h.run.bootstrap() {
+	for _, target := range h.run.list {
 		argv = append(argv, "--target", target)
 	}
 	live := io.Discard
@@ -162,14 +162,12 @@ func (r *run) watchDonor(ctx context.Context) error {
 	if r.diagnosis.Quick {
 		observe = min(observe, quickObserve)
 	}
-	began, faults, told := time.Now(), slices.Clone(r.inv.Faults), 0
+	began, told := time.Now(), 0
+	faults := r.startFaults(ctx, "", "")
+	defer faults.cancel()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		for len(faults) > 0 && time.Since(began) >= faults[0].After {
-			r.inject(ctx, faults[0], "")
-			faults = faults[1:]
-		}
 		events := donor.node.said()
 		for _, e := range events[told:] {
 			if line := daemonLine(e); line != "" {
@@ -177,7 +175,7 @@ func (r *run) watchDonor(ctx context.Context) error {
 			}
 		}
 		told = len(events)
-		enough := r.diagnosis.Quick && len(faults) == 0 && settled(events)
+		enough := r.diagnosis.Quick && len(r.inv.Faults) == 0 && settled(events)
 		if donor.node.ended() != nil || time.Since(began) >= observe || enough {
 			return nil
 		}

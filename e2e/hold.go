@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/worldcompute/wce2e/evidence"
-	"github.com/worldcompute/wce2e/inventory"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -28,15 +27,11 @@ func (r *run) hold(ctx context.Context) error {
 	mark := evidence.Hold{Planned: evidence.Duration(planned), Relay: start.relay, Conn: start.conn}
 	r.note(evidence.HoldStarted, donor.Name, mark)
 	began := time.Now()
-	faults := append([]inventory.Fault(nil), r.inv.Faults...)
+	faults := r.startFaults(ctx, "", start.relay)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for mark.Cut == "" {
 		done := time.Since(began)
-		for len(faults) > 0 && done >= faults[0].After {
-			r.inject(ctx, faults[0], start.relay)
-			faults = faults[1:]
-		}
 		alive, proven, note := r.heldSoFar(start)
 		r.talk.Holding(min(done, planned), planned, note)
 		if exit := donor.node.ended(); exit != nil {
@@ -52,6 +47,7 @@ func (r *run) hold(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+	faults.cancel()
 	return r.note(evidence.HoldEnded, donor.Name, mark)
 }
 
@@ -61,7 +57,7 @@ func (r *run) heldSoFar(start held) (alive bool, proven time.Duration, note stri
 	alive = true
 	var first, last wire.Event
 	for _, e := range r.donor().node.said() {
-		if e.Conn != start.conn {
+		if e.Conn != start.conn || e.Boot != start.boot {
 			continue
 		}
 		switch {
@@ -79,29 +75,4 @@ func (r *run) heldSoFar(start held) (alive bool, proven time.Duration, note stri
 		return alive, proven, "the held connection is gone"
 	}
 	return alive, proven, fmt.Sprintf("proven %v, round trip %.0f ms", proven.Round(time.Second), last.MS)
-}
-
-// inject breaks something on purpose and writes down what.
-func (r *run) inject(ctx context.Context, f inventory.Fault, heldRelay string) {
-	target := r.faultTarget(f, heldRelay)
-	if target == nil {
-		r.missed("", "fault "+f.Do, fmt.Errorf("no host of the inventory is %s", f.Host))
-		return
-	}
-	signal := map[string]string{"kill": "KILL", "stop": "TERM"}[f.Do]
-	if err := target.ask(ctx, nil, "host", "kill", "--dir", target.dir(), "--signal", signal); err != nil {
-		r.missed(target.Name, "fault "+f.Do, err)
-		return
-	}
-	r.talk.Note(fmt.Sprintf("fault injected: %s the node of %s", f.Do, target.Name))
-	r.note(evidence.FaultDone, target.Name, evidence.Fault{Fault: f.Do, Detail: "SIG" + signal + " to the node"})
-}
-
-func (r *run) faultTarget(f inventory.Fault, heldRelay string) *host {
-	for _, h := range r.hosts {
-		if h.Name == f.Host || f.Host == inventory.HeldRelay && h.node != nil && h.node.peer == heldRelay {
-			return h
-		}
-	}
-	return nil
 }

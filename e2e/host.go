@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
@@ -25,7 +26,10 @@ type host struct {
 	log    *slog.Logger
 	remote remote.Remote // nil until connected
 	bin    string        // the binary there; empty until deployed
+	args   []string      // the node's; nil until started
 	node   *node         // nil until started
+
+	faulty sync.Mutex // held while something is done to the host on purpose
 
 	deployed evidence.Deployment // zero until deployed
 	facts    evidence.Facts      // zero until the preflight
@@ -40,8 +44,14 @@ const (
 	neededMB = 200
 )
 
-// baseDir holds all of ours on a host, below the login's home.
-func (h *host) baseDir() string { return path.Join(h.remote.Home(), ".wce2e") }
+// baseName is the folder that holds all of ours on a host, below the login's home.
+const baseName = ".wce2e"
+
+// BinaryPath is where on a host, below the login's home, a binary of that hash is
+// kept from one run to the next.
+func BinaryPath(sha256 string) string { return path.Join(baseName, "bin", sha256, "wce2e") }
+
+func (h *host) baseDir() string { return path.Join(h.remote.Home(), baseName) }
 
 // dir holds what the host's node leaves there. Two hosts may be one machine.
 func (h *host) dir() string { return path.Join(h.baseDir(), "runs", h.run.id+"-"+h.Name) }
@@ -70,7 +80,7 @@ func (h *host) deploy(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, deployTimeout)
 	defer cancel()
-	bin := path.Join(h.baseDir(), "bin", sum, "wce2e")
+	bin := path.Join(h.remote.Home(), BinaryPath(sum))
 	got, err := h.binarySum(ctx, bin)
 	had := err == nil && got == sum
 	if !had {

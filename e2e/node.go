@@ -21,9 +21,9 @@ import (
 
 // node is a daemon of ours on a host, watched.
 type node struct {
-	peer, boot string
-	addrs      []string // where it says it can be reached, with /p2p/<peer>
-	stopWatch  func()   // ends the watching, and waits for it
+	peer      string
+	addrs     []string // where it says it can be reached, with /p2p/<peer>
+	stopWatch func()   // ends the watching, and waits for it
 
 	mu     sync.Mutex // guards the fields below
 	events []wire.Event
@@ -40,8 +40,7 @@ const (
 	reserveEvery = 100 * time.Millisecond
 )
 
-// startNodes starts the relays, then the donor and the submitter, which are
-// told of the relays.
+// startNodes starts the relays, then all others, which are told of the relays.
 func (r *run) startNodes(ctx context.Context) error {
 	if err := r.startRelays(ctx); err != nil {
 		return err
@@ -51,7 +50,8 @@ func (r *run) startNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", submitter.Name, err)
 	}
-	return inParallel([]*host{r.donor(), submitter}, func(h *host) error {
+	others := append([]*host{r.donor(), submitter}, r.neighbours()...)
+	return inParallel(others, func(h *host) error {
 		args := r.joinArgs(h)
 		if h.Role == inventory.Donor {
 			args = append(args, "--allow", id)
@@ -60,34 +60,44 @@ func (r *run) startNodes(ctx context.Context) error {
 	})
 }
 
-func (r *run) startRelays(ctx context.Context) error {
-	return inParallel(r.relays(), func(h *host) error {
-		if err := h.start(ctx, relayArgs(h)); err != nil {
-			return err
-		}
-		if len(h.node.addrs) == 0 {
-			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
-		}
-		return nil
-	})
-}
-
-// bootstrap is the list that nodes start from: the inventory's, and our relays.
-func (r *run) bootstrap() []string {
-	list := bootstrapOf(r.inv.Relays)
-	for _, h := range r.relays() {
-		list = append(list, h.node.addrs...)
+// startRelays starts our own relays, and settles what all others start from.
+func (r *run) startRelays(ctx context.Context) (err error) {
+	if err := inParallel(r.relays(), func(h *host) error { return h.start(ctx, relayArgs(h)) }); err != nil {
+		return err
 	}
-	return list
+	r.list, err = r.bootstrap(ctx)
+	return err
 }
 
 // joinArgs are those of a node that joins.
 func (r *run) joinArgs(h *host) []string {
 	args := listenArgs(h)
-	for _, a := range r.bootstrap() {
+	for _, a := range r.list {
 		args = append(args, "--bootstrap", a)
 	}
+	for _, t := range r.cfg.Transports {
+		args = append(args, "--transport", t)
+	}
 	return args
+}
+
+// bootstrap is what donor and submitter are told to start from.
+func (r *run) bootstrap(ctx context.Context) ([]string, error) {
+	var own []string
+	for _, h := range r.relays() {
+		if len(h.node.addrs) == 0 {
+			r.talk.Note(h.Name + ": the relay knows no public address of its own: name one with announce: in the inventory")
+		}
+		own = append(own, h.node.addrs...)
+	}
+	if r.cfg.Introduce == nil {
+		return append(bootstrapOf(r.inv.Relays), own...), nil
+	}
+	addrs, err := r.cfg.Introduce(ctx, own)
+	if err != nil {
+		return nil, fmt.Errorf("introduce the relays: %w", err)
+	}
+	return addrs, nil
 }
 
 // bootstrapOf is what nodes start from beside our own relays: what the inventory
@@ -129,37 +139,49 @@ func (h *host) identity(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(res.Stdout)), nil
 }
 
-// start starts the host's node below a supervisor, waits until it answers, and
-// watches it from then on.
+// start starts the host's node for the first time.
 func (h *host) start(ctx context.Context, args []string) error {
-	nodeArgs := append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
-	lease := h.run.inv.Run.Lease
+	h.args = append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
 	h.node = &node{stopWatch: func() {}} // from here on there is something to collect
+	st, err := h.launch(ctx)
+	h.node.peer, h.node.addrs = st.PeerID, st.Addrs
+	return err
+}
+
+// launch starts the host's node below a supervisor, waits until it answers, and
+// watches it from then on.
+func (h *host) launch(ctx context.Context) (st wire.Status, err error) {
+	lease := h.run.inv.Run.Lease
 	var started struct {
 		Warning string `json:"warning"` // what may end the node too early there
 	}
-	if err := h.ask(ctx, &started, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, nodeArgs...)...); err != nil {
-		return fmt.Errorf("%s: start the node: %w", h.Name, err)
+	if err := h.ask(ctx, &started, append([]string{"host", "start", "--dir", h.dir(), "--lease", lease.String(), "--"}, h.args...)...); err != nil {
+		return st, fmt.Errorf("%s: start the node: %w", h.Name, err)
 	}
 	if started.Warning != "" {
 		h.run.talk.Note(h.Name + ": " + started.Warning)
 	}
+	h.watch(ctx)
+	if st, err = h.awaitStatus(ctx); err != nil {
+		return st, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	h.log.Info("node up", "peer", st.PeerID, "role", h.Role)
+	args := slices.Clone(h.args)
+	for i, a := range args {
+		args[i] = h.tilde(a)
+	}
+	return st, h.run.note(evidence.NodeUp, h.Name, evidence.NodeStart{Role: string(h.Role), PeerID: st.PeerID, Boot: st.Boot, Args: args})
+}
+
+// watch follows a node that has just been started.
+func (h *host) watch(ctx context.Context) {
+	h.node.alive()
 	watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	h.node.stopWatch = func() { cancel(); watching.Wait() }
 	for _, watcher := range []func(context.Context){h.follow, h.keepLease, h.watchExit} {
 		watching.Go(func() { watcher(watch) })
 	}
-	st, err := h.awaitStatus(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", h.Name, err)
-	}
-	h.node.peer, h.node.boot, h.node.addrs = st.PeerID, st.Boot, st.Addrs
-	h.log.Info("node up", "peer", st.PeerID, "role", h.Role)
-	for i, a := range nodeArgs {
-		nodeArgs[i] = h.tilde(a)
-	}
-	return h.run.note(evidence.NodeUp, h.Name, evidence.NodeStart{Role: string(h.Role), PeerID: st.PeerID, Boot: st.Boot, Args: nodeArgs})
 }
 
 // awaitStatus waits for the node's first answer, or its end.
@@ -347,6 +369,13 @@ func (n *node) ended() *evidence.Exit {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.exit
+}
+
+// alive forgets the end of an earlier start.
+func (n *node) alive() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.exit = nil
 }
 
 // said gives a copy of all events so far.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/worldcompute/wce2e/e2e/remote"
+	"github.com/worldcompute/wce2e/inventory"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -18,7 +19,12 @@ const reservedAgain = 75 * time.Second
 // held is a reservation that a donor holds.
 type held struct {
 	relay, conn string
+	boot        string   // of the donor's node: it may be started more than once
 	circuits    []string // its circuit addresses, with the donor's peer ID
+}
+
+func (h held) same(other held) bool {
+	return h.relay == other.relay && h.conn == other.conn && h.boot == other.boot
 }
 
 // reservation reads from the donor's events which reservation it holds: of
@@ -29,9 +35,12 @@ func reservation(events []wire.Event) (held, bool) {
 	end := func(ended func(held) bool) { standing = slices.DeleteFunc(standing, ended) }
 	for _, e := range events {
 		switch {
+		case e.Kind == wire.NodeStarted: // with nothing of what it had before
+			standing = nil
+			clear(circuits)
 		case e.Kind == wire.ReservationMade:
 			end(func(h held) bool { return h.relay == e.Relay })
-			standing = append(standing, held{relay: e.Relay, conn: e.Conn})
+			standing = append(standing, held{relay: e.Relay, conn: e.Conn, boot: e.Boot})
 		case e.Kind == wire.ReservationLost:
 			end(func(h held) bool { return h.relay == e.Relay })
 		case e.Kind == wire.ConnClosed:
@@ -51,19 +60,54 @@ func reservation(events []wire.Event) (held, bool) {
 }
 
 // join waits until the donor holds its first reservation, for as long as the
-// inventory says.
+// inventory says, and until all has been done on purpose that it has for this
+// step: the donor is to hold one after that.
 func (r *run) join(ctx context.Context) error {
+	faults := r.startFaults(ctx, inventory.Join, "")
+	defer faults.cancel()
 	now, err := r.reserved(ctx, r.inv.Run.Observe)
 	if err != nil {
+		return err
+	}
+	r.neighboursJoin(ctx)
+	faults.wait()
+	if now, err = r.reserved(ctx, reservedAgain); err != nil {
 		return err
 	}
 	r.talk.Note(fmt.Sprintf("reserved %v after the donor's start: %s", sinceStart(r.donor().node.said()).Round(time.Millisecond), now.circuits[0]))
 	return nil
 }
 
+// neighboursJoin waits for the reservations of the donor's neighbours, no longer
+// than for the donor's. What does not come is in the trace, and does not hold the
+// donor's story up.
+func (r *run) neighboursJoin(ctx context.Context) {
+	wait, cancel := context.WithTimeout(ctx, r.inv.Run.Observe)
+	defer cancel()
+	inParallel(r.neighbours(), func(h *host) error {
+		err := remote.Await(wait, "the reservation of a neighbour", reserveEvery, func(context.Context) (bool, string, error) {
+			if exit := h.node.ended(); exit != nil {
+				return false, "", fmt.Errorf("it ended: %s", describe(*exit))
+			}
+			events := h.node.said()
+			_, ok := reservation(events)
+			return ok, attempts(events), nil
+		})
+		if err != nil && ctx.Err() == nil {
+			r.missed(h.Name, "neighbour's reservation", err)
+		}
+		return nil
+	})
+}
+
 // reserved gives the reservation that the donor holds, and waits for one if it
 // holds none. errMissed if it does not come.
 func (r *run) reserved(ctx context.Context, within time.Duration) (now held, err error) {
+	return r.reservedOther(ctx, within, held{})
+}
+
+// reservedOther is reserved for a reservation that is not this one.
+func (r *run) reservedOther(ctx context.Context, within time.Duration, than held) (now held, err error) {
 	donor := r.donor()
 	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -73,7 +117,7 @@ func (r *run) reserved(ctx context.Context, within time.Duration) (now held, err
 		}
 		events := donor.node.said()
 		now, ok = reservation(events)
-		return ok, attempts(events), nil
+		return ok && !now.same(than), attempts(events), nil
 	})
 	switch {
 	case err == nil:

@@ -33,13 +33,25 @@ type Config struct {
 	Bundle    *evidence.Writer // begun by the caller; Run appends, and leaves sealing to the caller
 	Lab       *evidence.LabFacts
 	Source    evidence.Source
-	Version   string // of the suite, for metadata.json
-	Keep      bool   // leave the nodes' files on the hosts; they are then listed as residue
+	Version   string  // of the suite, for metadata.json
+	Keep      bool    // leave the nodes' files on the hosts; they are then listed as residue
+	Network   Network // nil: what lies between the hosts is not ours to break
+	// Transports are the only ones that donor and submitter speak, as words of
+	// `node run --transport`. None: all.
+	Transports []string
+
+	// Explain has the donor's network diagnosed, quickly and into the same bundle, when
+	// the donor does not join or a claim about its network fails. It changes no verdict.
+	Explain bool
 
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)
 	// Binary gives the release build for a platform: its path here and its SHA-256.
 	Binary func(ctx context.Context, goos, goarch string) (path, sha256 string, err error)
+	// Introduce gives what donor and submitter are told to start from, once our own
+	// relays are up: a name for their addresses, say. nil: those addresses, and what
+	// the inventory lists.
+	Introduce func(ctx context.Context, relays []string) ([]string, error)
 	// Answers recomputes what a fixture's answer must be, for the verdicts.
 	Answers check.Answers
 
@@ -64,13 +76,12 @@ const teardownTimeout = 90 * time.Second
 // Run carries out the run and returns its verdicts. The error, if any, is the
 // suite's own failure, not the mesh's; the verdicts are there all the same,
 // made from what had been seen until then.
-//
-// When a claim is about to fail, the donor's network is diagnosed, quickly, into
-// the same bundle. That changes no verdict.
 func Run(ctx context.Context, cfg Config) (evidence.Results, error) {
 	r := newRun(cfg)
 	r.story = r.acceptance()
-	r.after = r.explainFailure
+	if cfg.Explain {
+		r.after = r.explainFailure
+	}
 	return r.carryOut(ctx)
 }
 
@@ -104,6 +115,7 @@ type run struct {
 	hosts []*host                 // in the order of the inventory
 	abort context.CancelCauseFunc // ends the run: its evidence can no longer be written
 
+	list      []string // the addresses that nodes start from; nil until our relays are up
 	story     []step
 	after     func(context.Context) error // of the story, with the nodes still there; nil: nothing
 	kind      evidence.Kind
@@ -300,10 +312,13 @@ func (r *run) byRole(role inventory.Role) *host {
 func (r *run) donor() *host     { return r.byRole(inventory.Donor) }
 func (r *run) submitter() *host { return r.byRole(inventory.Submitter) }
 
-func (r *run) relays() []*host {
+func (r *run) relays() []*host     { return r.allOf(inventory.Relay) }
+func (r *run) neighbours() []*host { return r.allOf(inventory.Neighbour) }
+
+func (r *run) allOf(role inventory.Role) []*host {
 	var hs []*host
 	for _, h := range r.hosts {
-		if h.Role == inventory.Relay {
+		if h.Role == role {
 			hs = append(hs, h)
 		}
 	}

@@ -72,7 +72,7 @@ const (
 // Host is what the operator says of a host.
 type Host struct {
 	Name          string   `json:"name"`
-	Role          string   `json:"role"` // donor | submitter | relay
+	Role          string   `json:"role"` // donor | submitter | relay | neighbour
 	Network       string   `json:"network"`
 	ExpectBlocked []string `json:"expect_blocked,omitempty"`
 }
@@ -193,12 +193,6 @@ type Hold struct {
 	Relay   string   `json:"relay"`         // peer ID of the relay whose connection is to be held
 	Conn    string   `json:"conn"`          // that connection, as in the donor's events
 	Cut     string   `json:"cut,omitempty"` // why it ended early
-}
-
-// Fault is something that was broken on purpose.
-type Fault struct {
-	Fault  string `json:"fault"` // kill | stop
-	Detail string `json:"detail,omitempty"`
 }
 
 // Failure is a step that did not work.

@@ -21,8 +21,15 @@ const (
 	maxFile  = 1 << 30 // bytes; a larger file is a problem, and is not read
 )
 
-// writeSums hashes every file of the bundle into SHA256SUMS, in the form that
-// `sha256sum -c` checks.
+// WriteSums hashes every file below dir into SHA256SUMS, in the form that
+// `sha256sum -c` checks. A bundle's Writer does so when it seals.
+func WriteSums(dir string) error {
+	if err := writeSums(dir); err != nil {
+		return fmt.Errorf("write %s of %s: %w", SumsFile, dir, err)
+	}
+	return nil
+}
+
 func writeSums(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -51,6 +51,15 @@ type Writer struct {
 	// json.RawMessage is somebody else's word, whose hash may have been taken
 	// already: it stays as it is, and ScanSecrets tells what should not be in it.
 	scrub Scrubber
+	watch func(Event) // nil: nobody watches
+}
+
+// Watch has f told of every event from now on, in order, once it is on the disk.
+// f must be quick, and must not call the Writer. A second call replaces the first.
+func (w *Writer) Watch(f func(Event)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = f
 }
 
 // Hide names a home directory that the suite must not write as it is: ~ stands
@@ -142,18 +151,23 @@ func (w *Writer) AppendAll(items ...Item) (last uint64, err error) {
 	if err := w.writable(); err != nil {
 		return 0, fmt.Errorf("append to %s: %w", TraceFile, err)
 	}
-	lines, seq, prev, err := w.encode(items)
+	events, lines, prev, err := w.encode(items)
 	if err != nil {
 		return 0, fmt.Errorf("append to %s: %w", TraceFile, err)
 	}
-	if len(lines) == 0 {
+	if len(events) == 0 {
 		return w.seq, nil
 	}
 	if err := w.write(lines); err != nil {
 		return 0, fmt.Errorf("append to %s: %w", TraceFile, err)
 	}
-	w.seq, w.prev = seq, prev
-	return seq, nil
+	w.seq, w.prev = events[len(events)-1].Seq, prev
+	if w.watch != nil {
+		for _, e := range events {
+			w.watch(e)
+		}
+	}
+	return w.seq, nil
 }
 
 func (w *Writer) writable() error {
@@ -166,29 +180,30 @@ func (w *Writer) writable() error {
 	return nil
 }
 
-func (w *Writer) encode(items []Item) (lines []byte, seq uint64, prev string, err error) {
-	seq, prev = w.seq, w.prev
+func (w *Writer) encode(items []Item) (events []Event, lines []byte, prev string, err error) {
+	prev = w.prev
 	ts := w.now().UTC()
 	for _, it := range items {
 		if err := checkItem(it); err != nil {
-			return nil, 0, "", err
+			return nil, nil, "", err
 		}
 		data, err := payload(it.Data, &w.scrub)
 		if err != nil {
-			return nil, 0, "", fmt.Errorf("%s: %w", it.Name, err)
+			return nil, nil, "", fmt.Errorf("%s: %w", it.Name, err)
 		}
-		seq++
-		line, err := encodeLine(Event{TS: ts, Seq: seq, Name: it.Name, Host: it.Host, Data: data, Prev: prev})
+		e := Event{TS: ts, Seq: w.seq + uint64(len(events)) + 1, Name: it.Name, Host: it.Host, Data: data, Prev: prev}
+		line, err := encodeLine(e)
 		if err != nil {
-			return nil, 0, "", fmt.Errorf("%s: %w", it.Name, err)
+			return nil, nil, "", fmt.Errorf("%s: %w", it.Name, err)
 		}
 		if len(line)+1 > MaxLine {
-			return nil, 0, "", fmt.Errorf("%s: a line of %d bytes, and %d is the limit", it.Name, len(line)+1, MaxLine)
+			return nil, nil, "", fmt.Errorf("%s: a line of %d bytes, and %d is the limit", it.Name, len(line)+1, MaxLine)
 		}
 		prev = hashLine(line)
+		events = append(events, e)
 		lines = append(append(lines, line...), '\n')
 	}
-	return lines, seq, prev, nil
+	return events, lines, prev, nil
 }
 
 // write puts whole lines onto the disk. When that fails, half a line may be

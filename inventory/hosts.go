@@ -9,7 +9,7 @@ import (
 
 // roles and blockable are the closed word lists of a host.
 var (
-	roles     = []string{string(Donor), string(Submitter), string(Relay)}
+	roles     = []string{string(Donor), string(Submitter), string(Relay), string(Neighbour)}
 	blockable = []string{"inbound", "udp", "quic", "tcp-high-ports", "libp2p"}
 )
 

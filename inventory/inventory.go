@@ -11,6 +11,7 @@ const (
 	Donor     Role = "donor"     // behind the firewall, runs jobs
 	Submitter Role = "submitter" // on another network, sends jobs
 	Relay     Role = "relay"     // a machine of ours with a public address
+	Neighbour Role = "neighbour" // another donor, behind the same address as the donor, say: joins and stays, and gets no jobs
 )
 
 // Inventory is one inventory file, checked. The Line fields below are where
@@ -25,7 +26,7 @@ type Inventory struct {
 	Run     Run
 	Job     Job
 	Lab     *Lab    // nil: the hosts are real
-	Faults  []Fault // what is broken on purpose during the hold, in order of After
+	Faults  []Fault // what is broken on purpose, in order: first while the donor joins, then during the hold
 }
 
 // Host is one machine.
@@ -68,6 +69,7 @@ type Lab struct {
 type LabNetwork struct {
 	Name    string
 	Profile string // of e2e/lab, or several joined by +
+	Link    Link   // between its router and the internet, or, without a router, of each of its hosts
 	Line    int    // of the profile
 }
 
@@ -77,14 +79,3 @@ type LabHost struct {
 	Network string
 	Line    int
 }
-
-// Fault is something broken on purpose, to see the right claim fail.
-type Fault struct {
-	After time.Duration // since the start of the hold
-	Do    string        // kill (SIGKILL to the node) or stop (SIGTERM)
-	Host  string        // a host, or HeldRelay
-	Line  int
-}
-
-// HeldRelay as a Fault's Host is the relay whose connection is being held.
-const HeldRelay = "held-relay"

@@ -59,8 +59,9 @@ func labNetworks(v value) []LabNetwork {
 		if !wordShape.MatchString(e.name) {
 			e.notAWord(e.name)
 		}
-		p := e.mapping("profile").get("profile")
-		list = append(list, LabNetwork{Name: e.name, Profile: profile(p), Line: p.line})
+		m := e.mapping("profile", "link")
+		p := m.get("profile")
+		list = append(list, LabNetwork{Name: e.name, Profile: profile(p), Link: link(m.get("link")), Line: p.line})
 	}
 	return list
 }
@@ -101,52 +102,4 @@ func labHosts(v value, networks []LabNetwork) []LabHost {
 
 func (v value) notAHostName() {
 	v.badHint("letters, digits and -, at most 63, starting with a letter or digit", "%s is not a host name that the lab's DNS could serve", quoted(v.name()))
-}
-
-// faults reads what is broken on purpose.
-func (r *reading) faults(v value, inv *Inventory) []Fault {
-	var list []Fault
-	for _, item := range v.items() {
-		list = append(list, r.fault(item, inv))
-	}
-	slices.SortStableFunc(list, func(a, b Fault) int { return int(a.After.Milliseconds() - b.After.Milliseconds()) })
-	return list
-}
-
-func (r *reading) fault(v value, inv *Inventory) Fault {
-	m := v.mapping("after", "do", "host")
-	f := Fault{Line: v.line}
-	if after := m.get("after"); !after.set() {
-		after.badHint("the time since the start of the hold: after: 10s", "missing")
-	} else if f.After = after.duration(0); f.After < 0 || inv.Run.Hold > 0 && f.After >= inv.Run.Hold {
-		after.bad("%s is not within the hold of %s", f.After, inv.Run.Hold)
-	}
-	f.Do = faultKind(m.get("do"))
-	f.Host = faultHost(m.get("host"), inv.Hosts)
-	return f
-}
-
-func faultKind(v value) string {
-	kinds := []string{"kill", "stop"}
-	s, ok := v.text("")
-	if ok && !slices.Contains(kinds, s) {
-		v.badHint(suggest(s, kinds), "unknown fault %s", shortened(s))
-	}
-	return s
-}
-
-func faultHost(v value, hosts []Host) string {
-	names := []string{HeldRelay}
-	for _, h := range hosts {
-		names = append(names, h.Name)
-	}
-	s, ok := v.text("")
-	switch {
-	case !ok:
-	case !slices.Contains(names, s):
-		v.badHint(suggest(s, names), "unknown host %s", shortened(s))
-	case s == HeldRelay && !hasRelay(hosts):
-		v.bad("no host has the role relay, and what is not ours is not broken")
-	}
-	return s
 }

@@ -175,7 +175,10 @@ func TestFaultsComeInTheOrderOfTime(t *testing.T) {
 }
 
 func TestTheShippedInventoriesAreRight(t *testing.T) {
-	for name, hosts := range map[string]string{"lab.yaml": "tensor02 laptop relay1 relay2", "dartmouth.yaml": "tensor02 home"} {
+	for name, hosts := range map[string]string{
+		"lab.yaml": "tensor02 laptop relay1 relay2", "dartmouth.yaml": "tensor02 home",
+		"faults.yaml": "tensor02 laptop relay1 relay2", "roaming.yaml": "laptop desktop relay1",
+	} {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

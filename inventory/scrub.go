@@ -46,7 +46,11 @@ func scrubHost(h Host) *yaml.Node {
 func scrubLab(l *Lab) *yaml.Node {
 	networks, hosts := fields(), fields()
 	for _, n := range l.Networks {
-		add(networks, n.Name, fields("profile", n.Profile))
+		network := fields("profile", n.Profile)
+		if n.Link != (Link{}) {
+			add(network, "link", scrubLink(n.Link))
+		}
+		add(networks, n.Name, network)
 	}
 	for _, h := range l.Hosts {
 		add(hosts, h.Name, h.Network)
@@ -57,7 +61,10 @@ func scrubLab(l *Lab) *yaml.Node {
 func scrubFaults(faults []Fault) *yaml.Node {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, f := range faults {
-		n := fields("after", short(f.After), "do", f.Do, "host", f.Host)
+		n := fields("during", f.During, "after", short(f.After), "do", string(f.Do), "host", f.Host, "network", f.Network, "to", f.To, "profile", f.Profile)
+		if f.For > 0 {
+			add(n, "for", short(f.For))
+		}
 		n.Style = yaml.FlowStyle
 		list.Content = append(list.Content, n)
 	}

@@ -30,7 +30,7 @@ func TestTheScrubbedInventoryShowsNoLogin(t *testing.T) {
 }
 
 func TestTheScrubbedInventorySaysTheSame(t *testing.T) {
-	for _, file := range []string{"lab.yaml", "dartmouth.yaml", "testdata/everything.yaml"} {
+	for _, file := range []string{"lab.yaml", "faults.yaml", "roaming.yaml", "dartmouth.yaml", "testdata/everything.yaml"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestATargetIsWrittenAsItIsRead(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, file := range []string{"lab.yaml", "dartmouth.yaml", "testdata/everything.yaml", "testdata/mistakes.yaml"} {
+	for _, file := range []string{"lab.yaml", "faults.yaml", "roaming.yaml", "dartmouth.yaml", "testdata/everything.yaml", "testdata/mistakes.yaml"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)

@@ -30,8 +30,9 @@ var errTransportStuck = errors.New("the transport did not stop with its context"
 // not, it answers as the swarm itself does in their absence.
 type tracedTransport struct {
 	transport.Transport
-	rec *recorder
-	why string // of every dial; empty means to connect
+	rec   *recorder
+	why   string // of every dial; empty means to connect
+	nat64 *nat64 // the host's; nil: addresses are dialled as they are
 
 	// uses tells whether this network lets a transport through. AutoNAT is told that
 	// we cannot dial what it does not: our firewall is no finding about others, and
@@ -53,7 +54,7 @@ func (t *tracedTransport) CanDial(addr ma.Multiaddr) bool {
 
 func (t *tracedTransport) Dial(ctx context.Context, addr ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
 	return t.traced(ctx, addr, p, func() (transport.CapableConn, error) {
-		return t.Transport.Dial(ctx, addr, p)
+		return t.Transport.Dial(ctx, t.toward(ctx, addr), p)
 	})
 }
 
@@ -63,8 +64,15 @@ func (t *tracedTransport) DialWithUpdates(ctx context.Context, addr ma.Multiaddr
 		return t.Dial(ctx, addr, p)
 	}
 	return t.traced(ctx, addr, p, func() (transport.CapableConn, error) {
-		return u.DialWithUpdates(ctx, addr, p, updates)
+		return u.DialWithUpdates(ctx, t.toward(ctx, addr), p, updates)
 	})
+}
+
+func (t *tracedTransport) toward(ctx context.Context, addr ma.Multiaddr) ma.Multiaddr {
+	if t.nat64 == nil {
+		return addr
+	}
+	return t.nat64.toward(ctx, addr)
 }
 
 func (t *tracedTransport) traced(ctx context.Context, addr ma.Multiaddr, p peer.ID, dial func() (transport.CapableConn, error)) (transport.CapableConn, error) {

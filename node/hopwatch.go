@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	"golang.org/x/time/rate"
 
+	"github.com/worldcompute/wce2e/node/traversal"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -41,7 +43,7 @@ type hopWatch struct {
 	circuits uint64
 	open     map[string]*hopStream // by circuit
 	closed   bool                  // no circuit is recorded any more
-	held     map[peer.ID]wire.Held
+	held     map[peer.ID]holder
 	bytes    int64             // of circuits that have ended
 	refused  map[string]uint64 // requests, by reason
 }
@@ -49,8 +51,15 @@ type hopWatch struct {
 func newHopWatch(rec *recorder, limits wire.RelayLimits) *hopWatch {
 	return &hopWatch{
 		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: limits.CircuitBytesPerSecond,
-		open: map[string]*hopStream{}, held: map[peer.ID]wire.Held{}, refused: map[string]uint64{},
+		open: map[string]*hopStream{}, held: map[peer.ID]holder{}, refused: map[string]uint64{},
 	}
+}
+
+// holder is a peer with a reservation, and the connection on which it asked for
+// it last.
+type holder struct {
+	wire.Held
+	conn network.Conn
 }
 
 // hopHost is the host that the relay is given.
@@ -64,6 +73,27 @@ func (h hopHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) 
 		handle = h.watch.guarded(handle)
 	}
 	h.Host.SetStreamHandler(id, handle)
+}
+
+// NewStream reaches the peer of a circuit by the connection on which it reserved
+// last. The library would take whichever it likes best: after a router has
+// forgotten its flows that may be a dead one, for as long as it takes to notice.
+func (h hopHost) NewStream(ctx context.Context, to peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	if conn := h.watch.connOf(to); conn != nil && len(ids) == 1 && ids[0] == proto.ProtoIDv2Stop {
+		return traversal.OpenStream(ctx, conn, ids[0])
+	}
+	return h.Host.NewStream(ctx, to, ids...)
+}
+
+// connOf is the connection by which a peer with a reservation is reached; nil:
+// none that stands.
+func (w *hopWatch) connOf(id peer.ID) network.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h, known := w.held[id]; known && !h.conn.IsClosed() {
+		return h.conn
+	}
+	return nil
 }
 
 // guarded lets the relay handle what the gate lets pass.
@@ -128,14 +158,17 @@ func (w *hopWatch) counts() wire.Serving {
 
 // expire wants mu held.
 func (w *hopWatch) expire(now time.Time) {
-	maps.DeleteFunc(w.held, func(_ peer.ID, h wire.Held) bool { return h.Expires.Before(now) })
+	maps.DeleteFunc(w.held, func(_ peer.ID, h holder) bool { return h.Expires.Before(now) })
 }
 
 func (w *hopWatch) reservations(now time.Time) []wire.Held {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expire(now)
-	out := slices.Collect(maps.Values(w.held))
+	out := make([]wire.Held, 0, len(w.held))
+	for _, h := range w.held {
+		out = append(out, h.Held)
+	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Since.Before(out[j].Since) })
 	return out
 }
@@ -162,7 +195,7 @@ func (w *hopWatch) reserved(c network.Conn, answer *pb.HopMessage) {
 		since = before.Since
 	}
 	if !c.IsClosed() { // else the peer has gone, or never got the answer
-		w.held[c.RemotePeer()] = wire.Held{PeerID: ev.Peer, Remote: ev.Remote, Since: since, Expires: ev.Expires}
+		w.held[c.RemotePeer()] = holder{wire.Held{PeerID: ev.Peer, Remote: ev.Remote, Since: since, Expires: ev.Expires}, c}
 	}
 	w.mu.Unlock()
 	w.rec.Record(ev)

@@ -131,6 +131,9 @@ func newHost(cfg hostConfig) (host.Host, error) {
 	if cfg.traverse {
 		opts = append(opts, libp2p.EnableAutoNATv2(),
 			libp2p.EnableHolePunching(holepunch.WithTracer(punchTracer{cfg.rec}), holepunch.DirectDialTimeout(punchDialTimeout)))
+		if !cfg.relay {
+			opts = append(opts, libp2p.NATPortMap()) // a home router that lends ports makes a donor reachable from anywhere
+		}
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
@@ -171,11 +174,12 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
 func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.Option {
+	through := new(nat64)
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		if key.Equals(cfg.key) {
-			return &tracedTransport{Transport: t, rec: cfg.rec}, err
+			return &tracedTransport{Transport: t, rec: cfg.rec, nat64: through}, err
 		}
-		return &tracedTransport{Transport: t, rec: cfg.rec, why: testsOther, uses: uses}, err
+		return &tracedTransport{Transport: t, rec: cfg.rec, nat64: through, why: testsOther, uses: uses}, err
 	}
 	all := map[string]libp2p.Option{
 		"tcp": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {

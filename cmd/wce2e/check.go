@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -21,15 +22,22 @@ func newCheckCmd() *cobra.Command {
 		Short: "recompute the verdicts of a bundle, offline",
 		Long: `Check reads an evidence bundle and nothing else. It verifies that the bundle is
 whole, recomputes every verdict from the trace and the logs, and compares them
-with the verdicts stored. A bundle that is not whole is refused.
+with the verdicts stored. A bundle that is not whole is refused. BUNDLE may be
+packed, as those of a matrix are.
 
 Exit: 0 pass, 1 fail or refused, 2 inconclusive, 64 not a bundle.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			c, err := recheck(a[0])
+			dir, remove, err := unpacked(a[0])
 			if err != nil {
 				return err
 			}
+			defer remove()
+			c, err := recheck(dir)
+			if err != nil {
+				return err
+			}
+			c.Bundle = a[0]
 			c.talk(cmd.ErrOrStderr())
 			if asJSON {
 				err = c.printJSON(cmd.OutOrStdout())
@@ -83,11 +91,30 @@ func recheck(dir string) (*checked, error) {
 	return c, err
 }
 
+// unpacked gives the folder of a bundle that may be packed into one file, and
+// removes what was unpacked for it.
+func unpacked(path string) (dir string, remove func() error, err error) {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return path, func() error { return nil }, nil // openBundle says what is wrong
+	}
+	dir, err = os.MkdirTemp("", "wce2e-bundle-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	if err := evidence.Unpack(path, dir); err != nil {
+		return "", nil, errors.Join(&exitError{code: exitUsage, err: err, hint: bundleHint}, remove())
+	}
+	return dir, remove, nil
+}
+
+const bundleHint = "a bundle is a folder below evidence/phase1/<area>/, named by its time, or one of a matrix's cells/*.zip"
+
 // openBundle opens a bundle. What is none is a usage error.
 func openBundle(dir string) (*evidence.Bundle, error) {
 	b, err := evidence.Open(dir)
 	if errors.Is(err, evidence.ErrNoBundle) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, &exitError{code: exitUsage, err: err, hint: "a bundle is a folder below evidence/phase1/<area>/, named by its time"}
+		return nil, &exitError{code: exitUsage, err: err, hint: bundleHint}
 	}
 	return b, err
 }

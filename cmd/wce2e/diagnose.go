@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/worldcompute/wce2e/e2e"
+	"github.com/worldcompute/wce2e/e2e/release"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/inventory"
 )
@@ -48,25 +49,26 @@ known why, 2 something is unexplained, 64 bad flags or inventory, 70 the suite f
 	return cmd
 }
 
-func (f *diagnoseFlags) run(cmd *cobra.Command, file string, hosts []string) (err error) {
+func (f *diagnoseFlags) run(cmd *cobra.Command, file string, hosts []string) error {
 	inv, err := f.read(file, hosts)
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	st, err := setStage(ctx, cmd.ErrOrStderr(), inv, f.ssh)
+	ctx, talk := cmd.Context(), newTalk(cmd.ErrOrStderr())
+	builds := &builds{Builder: release.Builder{Log: talk.Step}}
+	source, err := builds.Source(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
-	if err != nil {
+	p := performance{
+		inv: inv, builds: builds, source: source, ssh: f.ssh, keep: f.keep, root: f.out, area: inv.Area, talk: talk, found: true,
+		diagnosis: &e2e.Diagnosis{Hosts: hosts, Observe: f.observe, Quick: f.quick},
+	}
+	bundle, results, err := p.perform(ctx)
+	if bundle == nil {
 		return err
 	}
-	cfg := st.config(inv, bundle)
-	cfg.Keep = f.keep
-	results, err := e2e.Diagnose(ctx, cfg, e2e.Diagnosis{Hosts: hosts, Observe: f.observe, Quick: f.quick})
-	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, seal(bundle)))
+	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, seal(bundle, true)))
 }
 
 func (f *diagnoseFlags) read(file string, hosts []string) (*inventory.Inventory, error) {

@@ -22,7 +22,7 @@ func newHostCmd() *cobra.Command {
 		Args:   args(cobra.NoArgs),
 		RunE:   func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newHostStartCmd(), newHostSuperviseCmd(), newHostStopCmd(), newHostKillCmd(),
+	cmd.AddCommand(newHostStartCmd(), newHostSuperviseCmd(), newHostStopCmd(), newHostKillCmd(), newHostLoginCmd(),
 		newHostFactsCmd(), newHostClockCmd(), newHostLeftoversCmd(), newHostHashCmd(), newHostCleanCmd())
 	return cmd
 }
@@ -105,6 +105,21 @@ func newHostKillCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&signal, "signal", "KILL", "the signal's name")
 	return nodeDir(cmd, &dir)
+}
+
+func newHostLoginCmd() *cobra.Command {
+	var portal onhost.Portal
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "log in at the captive portal in front of this machine, if a press of its button will do",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in, err := portal.LogIn(cmd.Context())
+			return answer(cmd, in, err)
+		},
+	}
+	cmd.Flags().StringVar(&portal.Check, "check", "", "the page that shows whether there is a portal: 204 says no (default: Android's)")
+	return cmd
 }
 
 func newHostFactsCmd() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/worldcompute/wce2e/e2e/matrix"
 	"github.com/worldcompute/wce2e/evidence"
 )
 
@@ -48,6 +49,7 @@ var may = map[string][]string{
 	"e2e/remote/onhost": {"evidence"},
 	"e2e/release":       {"evidence"},
 	"e2e/lab":           {"e2e/remote", "inventory"},
+	"e2e/matrix":        {"e2e/lab", "inventory", "node/wire", "evidence", "evidence/report"},
 	"evidence/report":   {"evidence", "node/netcheck"},
 }
 
@@ -275,24 +277,41 @@ func TestEveryCommittedBundleIsWholeAndHoldsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, trace := range dirs {
-		dir := filepath.Dir(trace)
-		b, err := evidence.Open(dir)
-		if err != nil {
+		lookAtBundle(t, filepath.Dir(trace), filepath.Dir(trace))
+	}
+	packed, err := filepath.Glob(filepath.Join(repoRoot, bundles, "*", "*", matrix.CellsDir, "*"+evidence.PackSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range packed {
+		dir := t.TempDir()
+		if err := evidence.Unpack(file, dir); err != nil {
 			t.Error(err)
 			continue
 		}
-		for _, p := range b.Problems {
-			t.Errorf("%s: %s", dir, p)
-		}
-		leaks, err := evidence.ScanSecrets(dir)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, l := range leaks {
-			t.Errorf("%s: %s", dir, l)
-		}
+		lookAtBundle(t, file, dir)
 	}
-	t.Logf("%d bundles looked at", len(dirs))
+	t.Logf("%d bundles looked at, %d of them packed", len(dirs)+len(packed), len(packed))
+}
+
+// lookAtBundle looks at the bundle that lies in dir.
+func lookAtBundle(t *testing.T, name, dir string) {
+	t.Helper()
+	b, err := evidence.Open(dir)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, p := range b.Problems {
+		t.Errorf("%s: %s", name, p)
+	}
+	leaks, err := evidence.ScanSecrets(dir)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, l := range leaks {
+		t.Errorf("%s: %s", name, l)
+	}
 }
 
 // repoFiles yields the files of the repository, without bundles, what git keeps

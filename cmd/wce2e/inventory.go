@@ -103,11 +103,14 @@ func known(inv *inventory.Inventory) (ps inventory.Problems, err error) {
 	if inv.Lab == nil {
 		return ps, nil
 	}
-	var bad inventory.Problems
-	if err := lab.Check(inv.Lab); err != nil && !errors.As(err, &bad) {
-		return ps, err
+	for _, err := range []error{lab.Check(inv.Lab), lab.CheckFaults(inv)} {
+		var bad inventory.Problems
+		if err != nil && !errors.As(err, &bad) {
+			return ps, err
+		}
+		ps = append(ps, bad...)
 	}
-	return append(ps, bad...), nil
+	return ps, nil
 }
 
 // badInventory is the usage error of an inventory's problems, each followed by

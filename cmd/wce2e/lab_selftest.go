@@ -47,19 +47,13 @@ unknown profile, 70 there can be no lab here.`,
 
 func selfTest(cmd *cobra.Command, profiles []string, mutate, asJSON bool) error {
 	start := time.Now()
-	var err error
+	try, judge, what := lab.SelfTest, proven, "proofs"
 	if mutate {
-		if profiles, err = lab.Mutants(profiles...); err != nil {
-			return err
-		}
+		try, judge, what = lab.Mutate, survived, "mutants"
 	}
-	proofs, err := lab.SelfTest(cmd.Context(), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), profiles...)
+	proofs, err := try(cmd.Context(), slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), profiles...)
 	if err != nil {
 		return err
-	}
-	judge := proven
-	if mutate {
-		judge = survived
 	}
 	wrong := 0
 	for _, p := range proofs {
@@ -74,10 +68,6 @@ func selfTest(cmd *cobra.Command, profiles []string, mutate, asJSON bool) error 
 	}
 	if err != nil {
 		return fmt.Errorf("print proofs: %w", err)
-	}
-	what := "proofs"
-	if mutate {
-		what = "mutants"
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%d %s in %s, %d wrong\n", len(proofs), what, time.Since(start).Round(100*time.Millisecond), wrong)
 	if wrong > 0 {

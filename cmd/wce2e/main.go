@@ -102,6 +102,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newVersionCmd())
 	root.AddCommand(newRunCmd())
 	root.AddCommand(newDiagnoseCmd())
+	root.AddCommand(newMatrixCmd())
 	root.AddCommand(newNodeCmd())
 	root.AddCommand(newLabCmd())
 	root.AddCommand(newInventoryCmd())

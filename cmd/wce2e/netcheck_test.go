@@ -128,6 +128,33 @@ func TestNetcheckSeesWhatEachFirewallDoes(t *testing.T) {
 	}
 }
 
+// A round trip of 600 ms is a satellite's: four times the links' latency.
+func TestNetcheckSeesNoObstacleInDistance(t *testing.T) {
+	l := &inventory.Lab{
+		Latency:  150 * time.Millisecond,
+		Networks: []inventory.LabNetwork{{Name: "core", Profile: "open"}, {Name: "house", Profile: "home"}},
+		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}, {Name: "laptop", Network: "house"}},
+	}
+	f := newFleet(t, l)
+	_, addrs := f.ship("relay1").relay("relay")
+	far := netchecked{profile: "home", ways: []string{"tcp", "quic-v1", "webtransport", "wss"}}
+	report, err := f.ship("laptop").netcheck(far, slices.DeleteFunc(addrs, func(a string) bool { return strings.HasPrefix(a, "/ip6/") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *record {
+		noErr(t, keep("far", report))
+	}
+	took, lead := slowest(report)
+	t.Logf("%d records in %s; the slowest address took %.1f s: %s", len(report.Records), report.Ended.Sub(report.Began).Round(time.Millisecond), took, lead)
+	far.look(t, report)
+	for _, rec := range report.Records {
+		if rec.Failure != nil && rec.Target >= 0 && rec.ICMP == "" { // of UDP 443, where nobody listens
+			t.Errorf("%s %s failed: %s: %s", rec.Transport, rec.Operation, *rec.Failure, rec.Error)
+		}
+	}
+}
+
 // netcheck runs it on a host, as a login would.
 func (s *ship) netcheck(n netchecked, list []string) (netcheck.Report, error) {
 	var said networkExplained

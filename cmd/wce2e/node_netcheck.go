@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,9 +28,13 @@ func newNodeNetcheckCmd() *cobra.Command {
 		Short: "what this network does to each address of the bootstrap list, layer by layer",
 		Long: `Try every address of the bootstrap list, layer by layer, by every way there is,
 with an identity and sockets made for it. A node need not run; of one that does, the
-list is taken. One line is printed for each thing that was tried, when it has ended,
-and then what it means. Without --quick it takes about a minute and a half: connections
-are left silent to see whether they last.
+list is taken. One line is printed for each thing that was tried, when it has ended:
+when it began and how long it took, in seconds; the connection or question that it is a
+step of; what came of it; what it was, and with whom. Then comes what it all means.
+
+Public DNS servers, STUN servers and the pages by which systems look for captive
+portals are asked as well. Without --quick it takes about a minute and a half:
+connections are left silent to see whether they last.
 
 From one place it cannot be told whether a network blocks an address or the address is
 dead: what fails is called unexplained, never blocked. "wce2e diagnose" tries the same
@@ -116,51 +121,54 @@ func printRecord(w io.Writer, r netcheck.Record) {
 	if r.Failure != nil {
 		outcome = string(*r.Failure)
 	}
-	fmt.Fprintf(w, "%7.3f %7.3f  #%d  %-9s %s  %s%s\n", r.T0, r.T, r.Transaction, outcome, what, r.Addr, facts(r))
+	line := fmt.Sprintf("%7.3f %7.3f  #%-3d %s  %s  %s  %s", r.T0, r.T, r.Transaction, outcome, what, r.Addr, facts(r))
+	fmt.Fprintln(w, strings.TrimRight(line, " "))
 }
 
 // facts are those of a record that a person looks for, and the raw error.
 func facts(r netcheck.Record) string {
+	f := r.Facts
 	var out []string
-	add := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
-	if f := r.Facts; true {
-		for _, named := range []struct{ key, value string }{
-			{"question", f.Question}, {"answers", strings.Join(f.Answers, " ")}, {"location", f.Location}, {"peer", f.Peer},
-			{"agent", f.Agent}, {"observed", f.Observed}, {"firstbyte", f.FirstByte}, {"errno", r.Errno}, {"icmp", r.ICMP},
-		} {
-			if named.value != "" {
-				add("%s=%s", named.key, named.value)
-			}
-		}
-		for _, counted := range []struct {
-			key   string
-			value int
-		}{{"status", f.Status}, {"bytes", f.Bytes}, {"segment", f.Segment}, {"stood", f.Stood}, {"tried", f.Tried}} {
-			if counted.value != 0 {
-				add("%s=%d", counted.key, counted.value)
-			}
-		}
-		if f.Silence != 0 {
-			add("silence=%.0fs arrived=%d", f.Silence, f.Arrived)
-		}
-		if f.Trusted != nil {
-			add("trusted=%t issuer=%q", *f.Trusted, f.Chain[0].Issuer)
-		}
-		if f.Stated != nil {
-			add("stated=%t", *f.Stated)
-		}
-		if f.Offset != nil {
-			add("offset=%.1fs", *f.Offset)
+	text := func(key, value string) {
+		if value != "" {
+			out = append(out, key+"="+value)
 		}
 	}
-	if r.Sent+r.Received > 0 {
-		add("sent=%d received=%d", r.Sent, r.Received)
+	number := func(key string, value int64) {
+		if value != 0 {
+			out = append(out, fmt.Sprintf("%s=%d", key, value))
+		}
 	}
+	text("question", f.Question)
+	text("answers", strings.Join(f.Answers, " "))
+	number("status", int64(f.Status))
+	text("location", f.Location)
+	text("peer", f.Peer)
+	text("agent", f.Agent)
+	text("observed", f.Observed)
+	if f.Trusted != nil && len(f.Chain) > 0 {
+		out = append(out, fmt.Sprintf("trusted=%t issuer=%q", *f.Trusted, f.Chain[0].Issuer))
+	}
+	if f.Stated != nil {
+		text("stated", strconv.FormatBool(*f.Stated))
+	}
+	number("bytes", int64(f.Bytes))
+	number("segment", int64(f.Segment))
+	if f.Silence != 0 {
+		out = append(out, fmt.Sprintf("silence=%.0fs arrived=%d", f.Silence, f.Arrived))
+	}
+	number("tried", int64(f.Tried))
+	number("stood", int64(f.Stood))
+	if f.Offset != nil {
+		out = append(out, fmt.Sprintf("offset=%.1fs", *f.Offset))
+	}
+	text("firstbyte", f.FirstByte)
+	number("sent", r.Sent)
+	number("received", r.Received)
+	text("errno", r.Errno)
+	text("icmp", r.ICMP)
 	if r.Error != "" {
-		add("error=%q", oneLine(r.Error))
+		out = append(out, fmt.Sprintf("error=%q", oneLine(r.Error)))
 	}
-	if len(out) == 0 {
-		return ""
-	}
-	return "  " + strings.Join(out, " ")
+	return strings.Join(out, " ")
 }

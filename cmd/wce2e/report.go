@@ -41,7 +41,7 @@ func rerender(dir string) error {
 	if len(b.Problems) > 0 {
 		return &exitError{code: exitFail, err: fmt.Errorf("%s\n%s is refused: it is not what the run left behind", strings.Join(b.Problems, "\n"), dir)}
 	}
-	files, err := render(b)
+	files, err := renderings(b)
 	if err != nil {
 		return err
 	}

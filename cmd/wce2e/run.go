@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/worldcompute/wce2e/e2e"
+	"github.com/worldcompute/wce2e/e2e/release"
 	"github.com/worldcompute/wce2e/evidence"
 	"github.com/worldcompute/wce2e/inventory"
 )
@@ -62,32 +61,56 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 			return err
 		}
 	}
-	st, err := setStage(ctx, cmd.ErrOrStderr(), inv, f.ssh)
+	talk := newTalk(cmd.ErrOrStderr())
+	builds := &builds{Builder: release.Builder{Log: talk.Step}}
+	source, err := builds.Source(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	bundle, err := evidence.Create(f.out, inv.Area, time.Now())
-	if err != nil {
+	p := performance{
+		inv: inv, builds: builds, source: source, ssh: f.ssh, keep: f.keep, root: f.out, area: inv.Area, talk: talk,
+		found: true, explain: true, pcap: f.links(inv),
+	}
+	bundle, results, err := p.perform(ctx)
+	if bundle == nil {
 		return err
 	}
-	if len(f.pcap) > 0 {
-		file := bundle.Dir() + ".pcapng"
-		stop, perr := startPcap(st.lab, f.links(inv), file)
-		if perr != nil {
-			return errors.Join(perr, os.RemoveAll(bundle.Dir())) // there is nothing in it yet
-		}
-		st.talk.Note("recording traffic into " + file)
-		defer func() { err = errors.Join(err, stop()) }()
-	}
-	cfg := st.config(inv, bundle)
-	cfg.Keep = f.keep
-	results, err := e2e.Run(ctx, cfg)
-	serr := seal(bundle)
+	serr := seal(bundle, true)
 	if serr == nil && f.commit {
 		serr = commitBundle(context.WithoutCancel(ctx), bundle.Dir(), inv.Name, results)
 	}
 	return f.finish(cmd, bundle.Dir(), results, errors.Join(err, serr))
+}
+
+// seal closes the bundle, rendered if asked to, and looks for what must not be
+// published.
+func seal(w *evidence.Writer, rendered bool) error {
+	var err error
+	if rendered {
+		err = render(w)
+	}
+	err = errors.Join(err, w.Seal())
+	leaks, serr := w.ScanSecrets()
+	err = errors.Join(err, serr)
+	for _, leak := range leaks {
+		err = errors.Join(err, fmt.Errorf("the bundle must not be published as it is: %s", leak))
+	}
+	return err
+}
+
+func render(w *evidence.Writer) error {
+	b, err := evidence.Open(w.Dir())
+	if err != nil {
+		return fmt.Errorf("read the bundle back: %w", err)
+	}
+	files, err := renderings(b)
+	if err != nil {
+		return err
+	}
+	for name, content := range files {
+		err = errors.Join(err, w.WriteFile(name, content))
+	}
+	return err
 }
 
 // read parses the inventory and applies the flags to it.
@@ -113,8 +136,8 @@ func (f *runFlags) read(flags *pflag.FlagSet, file string) (*inventory.Inventory
 		inv.Run.Hold = f.hold
 	}
 	for _, fault := range inv.Faults {
-		if fault.After >= inv.Run.Hold {
-			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never happen", f.hold, fault.After))
+		if !fault.Joining() && fault.End() >= inv.Run.Hold {
+			return nil, usageError(fmt.Errorf("--hold %v: the fault after %v would never be over", f.hold, fault.After))
 		}
 	}
 	return inv, nil

@@ -24,21 +24,27 @@ func circuit(h *history, f *finding) {
 	if len(dials) == 0 {
 		return // where the hosts are matters once there is a circuit
 	}
-	otherNetwork(f, donor, submitter)
+	h.otherNetwork(f, donor, submitter)
 	if h.otherEgress(f, donor, submitter) {
 		f.see("Their egress addresses differ: %s for %s, %s for %s.", h.egressOf(donor), donor.Name, h.egressOf(submitter), submitter.Name)
 	}
 }
 
-// otherNetwork compares what the operator says of the hosts.
-func otherNetwork(f *finding, donor, submitter *host) {
-	switch {
-	case donor.Network == "" || submitter.Network == "":
-		f.lack("The inventory does not say on which networks %s and %s are.", donor.Name, submitter.Name)
-	case donor.Network == submitter.Network:
-		f.lack("%s and %s are on the same network, %s.", donor.Name, submitter.Name, donor.Network)
-	default:
-		f.see("%s is on the network %s, %s on %s.", donor.Name, donor.Network, submitter.Name, submitter.Network)
+// otherNetwork compares what the operator says of the hosts, and where they were
+// moved.
+func (h *history) otherNetwork(f *finding, donor, submitter *host) {
+	for _, p := range phases {
+		d, s := h.networkIn(donor, p), h.networkIn(submitter, p)
+		switch {
+		case d == "" || s == "":
+			f.lack("The inventory does not say on which networks %s and %s are.", donor.Name, submitter.Name)
+		case d == s:
+			f.lack("%s and %s are on the same network, %s.", donor.Name, submitter.Name, d)
+		case p == evidence.AfterHold && (d != donor.Network || s != submitter.Network):
+			f.see("After the hold, %s is on the network %s, %s on %s.", donor.Name, d, submitter.Name, s)
+		default:
+			f.see("%s is on the network %s, %s on %s.", donor.Name, d, submitter.Name, s)
+		}
 	}
 }
 

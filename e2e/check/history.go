@@ -191,7 +191,19 @@ func (h *history) byRole(role string) *host {
 	return nil
 }
 
-func (h *history) donor() *host     { return h.byRole("donor") }
+func (h *history) donor() *host { return h.byRole("donor") }
+
+// neighbours are the donors beside the donor.
+func (h *history) neighbours() []*host {
+	var out []*host
+	for _, x := range h.hosts {
+		if x.Role == "neighbour" {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
 func (h *history) submitter() *host { return h.byRole("submitter") }
 
 // relay finds the host of the inventory that is the relay with this peer ID.

@@ -34,7 +34,7 @@ func hold(h *history, f *finding) {
 	}
 	k.donorSide()
 	k.interrupted()
-	k.faults()
+	h.tellFaults(f, "During the hold", h.holdFrom.event.TS, h.faultsInHold())
 	k.otherSide()
 	if f.sound() {
 		k.tell()
@@ -138,6 +138,12 @@ func (k *kept) interrupted() {
 			round(closed.Time.Sub(k.opened.Time)), because(closed.Err))
 		k.f.cite(closed.line)
 	}
+	for _, e := range k.boot.of(wire.NodeStopped) {
+		if k.beforeEnd(e) {
+			k.f.fail("The node of %s, which held the connection, stopped before the hold was over.", k.donor.Name)
+			k.f.cite(e.line)
+		}
+	}
 	for _, e := range k.donor.exits {
 		if to != nil && e.seq > to.seq && to.Cut == "" {
 			continue
@@ -181,14 +187,6 @@ func (k *kept) beforeEnd(e said) bool {
 		end = to.event.TS
 	}
 	return k.donor.suiteTime(e.Time).Add(k.donor.clockError()).Before(end)
-}
-
-// faults names what was broken on purpose meanwhile, so that nobody wonders.
-func (k *kept) faults() {
-	for _, x := range k.h.faults {
-		k.f.see("During the hold the suite did this on purpose: %s of the node on %s.", x.Fault.Fault, x.host)
-		k.f.cite(x.seq)
-	}
 }
 
 // otherSide looks for the relay's own record, or, where the relay is a

@@ -98,7 +98,7 @@ func TestAHoldIsProvenByRoundTripsOnOneConnection(t *testing.T) {
 		}, pass, "proven for 10m0s"},
 		{"something else was broken on purpose", func(s *story) {
 			s.insert(named(evidence.HoldEnded), func() { s.add(time.Minute, evidence.FaultDone, submitterName, &evidence.Fault{Fault: "stop"}) })
-		}, pass, "on purpose: stop of the node on laptop"},
+		}, pass, "on purpose: after 30s stop of the node on laptop"},
 		{"the donor's node dies", func(s *story) {
 			s.insert(named(evidence.HoldEnded), func() {
 				s.add(5*time.Minute, evidence.NodeExited, donorName, &evidence.Exit{Code: 2, Tail: "panic: oh\n"})

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,9 +178,9 @@ func (b *boot) stopped() bool { return len(b.of(wire.NodeStopped)) > 0 }
 
 func (b *boot) last() said { return b.events[len(b.events)-1] }
 
-// clockSlack is how far two clocks may drift apart after they were compared: two
+// ClockSlack is how far two clocks may drift apart after they were compared: two
 // ordinary crystals differ by 200 ppm at most, which is a second in 80 minutes.
-const clockSlack = time.Second
+const ClockSlack = time.Second
 
 // clockKnown tells whether the host's clock was compared with the suite's.
 func (x *host) clockKnown() bool { return x.facts != nil }
@@ -194,42 +196,59 @@ func (x *host) suiteTime(t time.Time) time.Time {
 // clockError is by how much suiteTime may be wrong, either way.
 func (x *host) clockError() time.Duration {
 	if x.facts == nil {
-		return clockSlack
+		return ClockSlack
 	}
-	return milliseconds(x.facts.ClockErrorMS) + clockSlack
+	return milliseconds(x.facts.ClockErrorMS) + ClockSlack
 }
 
 func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// killed tells whether the host's node was ended by force: it had no chance to
-// write down how it ended.
-func (h *history) killed(x *host) bool {
-	_, killed := h.killedAt(x)
+// killed tells whether a start of the host's node was ended by force: it had no
+// chance to write down how it ended.
+func (h *history) killed(x *host, b *boot) bool {
+	_, killed := h.killedAt(x, b)
 	return killed
+}
+
+// anyKilled is killed of any start of the host's node.
+func (h *history) anyKilled(x *host) bool {
+	return slices.ContainsFunc(x.boots, func(b *boot) bool { return h.killed(x, b) })
 }
 
 // killedAt is when that was, on the suite's clock: when it was done, or when the
 // suite noticed.
-func (h *history) killedAt(x *host) (at time.Time, killed bool) {
-	for _, f := range h.faults {
-		if f.host == x.Name && f.Fault.Fault == faultKill {
+func (h *history) killedAt(x *host, b *boot) (at time.Time, killed bool) {
+	from, to := x.linesOf(b)
+	for _, f := range h.faultsBetween(from, to) {
+		if f.host == x.Name && f.Fault.Fault == evidence.FaultKill {
 			return f.event.TS, true
 		}
 	}
-	if len(x.exits) > 0 {
-		return x.exits[0].event.TS, true
+	for _, e := range x.exits {
+		if e.seq > from && e.seq < to {
+			return e.event.TS, true
+		}
 	}
 	return at, false
 }
 
-// faultKill is evidence.Fault's word for a SIGKILL.
-const faultKill = "kill"
+// linesOf are the lines of the trace between which a start of the node had its
+// time: from its first event to the first one of the next start.
+func (x *host) linesOf(b *boot) (from, to uint64) {
+	from, to = b.events[0].line, math.MaxUint64
+	for _, other := range x.boots {
+		if first := other.events[0].line; first > from {
+			to = min(to, first)
+		}
+	}
+	return from, to
+}
 
 // endOf is when a start of a node ended, on the suite's clock: its last event, or
 // its killing where that is known to have been later.
 func (h *history) endOf(x *host, b *boot) time.Time {
 	end := x.suiteTime(b.last().Time)
-	if at, killed := h.killedAt(x); killed && b == x.boots[len(x.boots)-1] && at.After(end) {
+	if at, killed := h.killedAt(x, b); killed && at.After(end) {
 		return at
 	}
 	return end

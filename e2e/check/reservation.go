@@ -7,42 +7,62 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// reservation judges that the donor held a reservation: its own record, its
-// listen address, that address in its log, and the relay's word. One reservation
-// of which all that is shown will do.
+// reservation judges that the donor held a reservation, and each of its
+// neighbours where it has some.
 func reservation(h *history, f *finding) {
 	donor := h.donor()
 	if donor == nil {
 		f.lack("The trace names no donor.")
 		return
 	}
-	made := donor.of(wire.ReservationMade)
-	if len(made) == 0 {
+	if len(donor.of(wire.ReservationMade)) == 0 {
 		h.unmet(f, "the reservation")
 		return
 	}
-	// The first reservation of which everything is shown decides. If there is
-	// none, the first one that is contradicted does, else the first one.
+	f.add(h.reservationOf(donor))
+	// What may be done before the hold is done while the donor joins.
+	h.tellFaults(f, "While "+donor.Name+" joined", h.upOf(donor), h.faultsBeforeHold())
+	for _, x := range h.neighbours() {
+		if len(x.of(wire.ReservationMade)) == 0 {
+			h.neverReserved(f, x, "The reservation of a neighbour")
+			continue
+		}
+		f.add(h.reservationOf(x))
+	}
+}
+
+// reservationOf judges a donor's reservation: its own record, its listen address,
+// that address in its log, and the relay's word. One reservation of which all
+// that is shown will do: the first such one. If there is none, the first one that
+// is contradicted decides, else the first one.
+func (h *history) reservationOf(donor *host) *finding {
 	var best *finding
-	for _, e := range made {
+	for _, e := range donor.of(wire.ReservationMade) {
 		if e.Renewal {
 			continue
 		}
 		one := new(finding)
 		(&reserving{h: h, f: one, donor: donor, made: e}).judge()
 		if one.sound() {
-			best = one
-			break
+			return one
 		}
 		if best == nil || len(best.wrong) == 0 && len(one.wrong) > 0 {
 			best = one
 		}
 	}
 	if best == nil {
-		f.lack("%s tells of renewals only, and not of the reservation that they renew.", donor.Name)
-		return
+		best = new(finding)
+		best.lack("%s tells of renewals only, and not of the reservation that they renew.", donor.Name)
 	}
-	*f = *best
+	return best
+}
+
+// upOf is when the suite first saw a host's node up.
+func (h *history) upOf(x *host) (t time.Time) {
+	if len(x.ups) > 0 {
+		t = x.ups[0].event.TS
+	}
+	return t
 }
 
 // reserving is one reservation.

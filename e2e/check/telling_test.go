@@ -19,9 +19,9 @@ func (s *story) input(t testing.TB) Input {
 	logs := map[string]*bytes.Buffer{}
 	for _, it := range s.items {
 		if e, ok := it.data.(*wire.Event); ok {
-			number[it.host]++
+			number[it.host+e.Boot]++
 			if !s.rawSeq {
-				e.Seq = number[it.host]
+				e.Seq = number[it.host+e.Boot]
 			}
 			if raw[it.host] == nil {
 				raw[it.host], logs[it.host] = new(bytes.Buffer), new(bytes.Buffer)

@@ -154,7 +154,7 @@ func (v *dials) silent(x *host, b *boot, open map[string]said) {
 			v.f.fail("%s: the dial %s to %s has no outcome, though the node stopped in good order.", x.Name, e.Dial, e.Addr)
 		case age >= longestDial:
 			v.f.fail("%s: the dial %s to %s had no outcome after %v.", x.Name, e.Dial, e.Addr, age.Round(time.Second))
-		case v.h.killed(x) && b == x.boots[len(x.boots)-1]:
+		case v.h.killed(x, b):
 			v.excused++
 			continue
 		default:
@@ -183,7 +183,7 @@ func (v *dials) log(x *host) {
 			case told[key] > 0:
 				told[key]--
 				v.logged++
-			case e.line == b.last().line && v.h.killed(x):
+			case e.line == b.last().line && v.h.killed(x, b):
 				// killed between the event and its line
 			default:
 				v.f.fail("%s: the log does not tell how the dial %s to %s ended.", x.Name, e.Dial, e.Addr)

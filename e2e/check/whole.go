@@ -98,7 +98,7 @@ func wholeEvents(h *history, f *finding, x *host) bool {
 	switch got := hex.EncodeToString(sum.Sum(nil)); {
 	case got == x.hashed.SHA256:
 		return true
-	case h.killed(x) && size < x.hashed.Size:
+	case h.anyKilled(x) && size < x.hashed.Size:
 		f.lack("%s was killed and its file of events ends in a part of a line: %d of its %d bytes are in the trace.", x.Name, size, x.hashed.Size)
 	default:
 		f.fail("The events of %s are not the ones that were hashed on it: %d bytes with SHA-256 %s instead of %d with %s.", x.Name,

@@ -299,7 +299,7 @@ func tryBridge(string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "", ns.edit(func(h *netlink.Handle) error { return addBridge(h, lan, nthLAN(0), netip.Prefix{}) })
+	return "", ns.edit(func(h *netlink.Handle) error { return addBridge(h, lan, bridgeMAC(0), nthLAN(0), netip.Prefix{}) })
 }
 
 func tryTap(string) (string, error) {
@@ -379,14 +379,14 @@ func withRules(add func(*firewall)) func(string) (string, error) {
 		if err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
-		f := newFirewall(conn, anyAddr)
+		f := newFirewall(conn, anywhere(Profile{}))
 		add(f)
 		return errors.Join(f.err, conn.Flush())
 	})
 }
 
-// anyAddr stands for a router's public address.
-var anyAddr = nthAccess(0, false).Addr
+// anywhere is what a router's rules need to know of some site.
+func anywhere(p Profile) surroundings { return newSite(inventory.LabNetwork{}, 0, p).surroundings() }
 
 // withRouter probes do on a router as homes have it.
 func withRouter(do func(netNS) error) func(string) (string, error) {
@@ -399,7 +399,7 @@ func withRouter(do func(netNS) error) func(string) (string, error) {
 		if err != nil {
 			return err
 		}
-		if _, err := home.install(ns, anyAddr, false); err != nil {
+		if _, err := home.install(ns, anywhere(home), false); err != nil {
 			return err
 		}
 		return do(ns)
@@ -419,18 +419,18 @@ func unfit(profiles []Profile, install func(Profile) error) []Unfit {
 
 // installable tries a profile's rules on a router that is thrown away.
 func installable(p Profile) error {
-	if p.ipv6 && !hasIPv6() {
+	if p.needsIPv6() && !hasIPv6() {
 		return errNoIPv6
 	}
 	if p.public {
 		return nil
 	}
-	ns, err := newNetNS(p.ipv6)
+	ns, err := newNetNS(p.needsIPv6())
 	if err != nil {
 		return err
 	}
 	defer unix.Close(ns.fd)
-	_, err = p.install(ns, anyAddr, false)
+	_, err = p.install(ns, anywhere(p), false)
 	return err
 }
 

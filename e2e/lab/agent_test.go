@@ -199,6 +199,10 @@ func (o order) serve(a *answer, sockets *[]io.Closer) error {
 		return err
 	case "query":
 		return o.query(a)
+	case "behaviour":
+		return o.behaviour(a)
+	case "lend":
+		return o.lend(a)
 	case "end": // of one direction
 		return (*sockets)[o.ID].(*net.TCPConn).CloseWrite()
 	case "close":

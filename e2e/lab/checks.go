@@ -13,6 +13,9 @@ import (
 // webServer has the pages of this internet; it stands on the core.
 var webServer = netip.AddrFrom4([4]byte{9, 80, 80, 80})
 
+// checkName is where Android looks whether it is online.
+const checkName = "connectivitycheck.gstatic.com"
+
 // startChecks serves, over plain HTTP, what Android and Firefox ask for to find
 // out whether they are online or behind a captive portal.
 func startChecks(core netNS, world *zone, fail func(error)) error {
@@ -25,7 +28,7 @@ func startChecks(core netNS, world *zone, fail func(error)) error {
 		world.addName(host, webServer)
 		pages.HandleFunc("GET "+host+path, h)
 	}
-	page("connectivitycheck.gstatic.com", "/generate_204", func(w http.ResponseWriter, _ *http.Request) {
+	page(checkName, "/generate_204", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	page("detectportal.firefox.com", "/success.txt", func(w http.ResponseWriter, _ *http.Request) {

@@ -18,6 +18,10 @@ type Config struct {
 	Dir string
 	// Binary is the wce2e that bystanders run; it may be empty where the lab has none.
 	Binary string
+	// Share are files of this machine that every host but the bystanders shows,
+	// read-only, in its home: path below that -> path here. However many hosts there
+	// are, they take no memory but once.
+	Share map[string]string
 	// Log gets what the lab's own processes say. nil means discard.
 	Log *slog.Logger
 
@@ -29,9 +33,9 @@ type Host struct {
 	Name    string     `json:"name"`
 	Network string     `json:"network"` // empty for a bystander
 	Profile string     `json:"profile"`
-	Addr    netip.Addr `json:"addr"`           // on its own interface
+	Addr    netip.Addr `json:"addr"`           // on its own interface; of IPv6 where it has no other
 	Addr6   netip.Addr `json:"addr6,omitzero"` // the same; invalid where there is no IPv6
-	Egress  netip.Addr `json:"egress"`         // what the internet sees; the same as Addr without NAT
+	Egress  netip.Addr `json:"egress"`         // what the internet sees, or one of several; the same as Addr without NAT
 }
 
 // Profile is what an institution, an ISP or a home puts between its hosts and

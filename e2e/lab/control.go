@@ -14,8 +14,8 @@ import (
 
 // SetProfile gives a network another firewall, as if its operator had: the old
 // rules go and the new ones come in one step, and the router forgets its flows.
-// A network cannot gain or lose its router by it, and gains no IPv6; it keeps the
-// IPv6 it has. l.Hosts stays as it is.
+// A network cannot gain or lose its router by it, nor its provider's, and gains no
+// IPv6; it keeps the IPv6 it has. l.Hosts stays as it is.
 func (l *Lab) SetProfile(ctx context.Context, network, profile string) error {
 	_, err := l.order(ctx, command{Do: setProfile, Network: network, Profile: profile})
 	return err
@@ -53,8 +53,23 @@ func (l *Lab) Plug(ctx context.Context, host string) error {
 	return err
 }
 
-// Traffic is what has gone over a host's link since it booted, headers of IP and
-// Ethernet included.
+// Move takes a host to another network, as somebody does who carries a laptop
+// from the office to a café: its interface goes, a new one comes up with an
+// address, a gateway and a resolver of the network it is in now. It returns the
+// address that the host is seen at from outside. Both networks must have a
+// router: a host without one has a cable of its own. What administrators put on
+// the host, certificates and the environment of its logins, stays as it is. The
+// suite's way in stays open, and l.Hosts as it is.
+func (l *Lab) Move(ctx context.Context, host, network string) (netip.Addr, error) {
+	s, err := l.order(ctx, command{Do: move, Host: host, Network: network})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return s.Addr, nil
+}
+
+// Traffic is what has gone over a host's link since it booted or was last moved,
+// headers of IP and Ethernet included.
 type Traffic struct {
 	ReceivedBytes   uint64 `json:"received_bytes"`
 	ReceivedPackets uint64 `json:"received_packets"`
@@ -96,6 +111,7 @@ const (
 	readdress  verb = "readdress"
 	unplug     verb = "unplug"
 	plug       verb = "plug in"
+	move       verb = "move"
 	traffic    verb = "count the traffic of"
 	publish    verb = "publish"
 	prove      verb = "prove"
@@ -125,9 +141,17 @@ func (l *Lab) order(ctx context.Context, c command) (status, error) {
 		a.err = context.Cause(ctx)
 	}
 	if a.err != nil {
-		return status{}, fmt.Errorf("%s %s: %w", c.Do, c.Network+c.Host+c.Name, a.err)
+		return status{}, fmt.Errorf("%s: %w", c, a.err)
 	}
 	return a.status, nil
+}
+
+// String says an order as a sentence does.
+func (c command) String() string {
+	if c.Do == move {
+		return fmt.Sprintf("%s %s to %s", c.Do, c.Host, c.Network)
+	}
+	return fmt.Sprintf("%s %s", c.Do, c.Network+c.Host+c.Name)
 }
 
 // exchange is for who holds l.mu.

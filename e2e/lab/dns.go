@@ -28,6 +28,9 @@ type zone struct {
 func newZone(p plan) *zone {
 	z := &zone{origin: dns.Fqdn(p.Zone), records: map[string][]dns.RR{}}
 	z.records[z.origin] = nil
+	for _, last := range []byte{170, 171} {
+		z.addName(ipv4Only, netip.AddrFrom4([4]byte{192, 0, 0, last}))
+	}
 	for _, m := range p.Machines {
 		if m.Site < 0 {
 			z.addA(m.Name, m.Addr.Addr())
@@ -41,16 +44,23 @@ func (z *zone) addA(host string, addr netip.Addr) {
 	z.addName(host+"."+z.origin, addr)
 }
 
+// ipv4Only is a name without IPv6 addresses, so that hosts learn what a resolver
+// makes of that (RFC 7050).
+const ipv4Only = "ipv4only.arpa"
+
 // addName adds a name that need not be below the zone's origin.
 func (z *zone) addName(name string, addr netip.Addr) {
+	if addr.Is6() {
+		z.add(&dns.AAAA{Hdr: header(dns.CanonicalName(name), dns.TypeAAAA), AAAA: addr.AsSlice()})
+		return
+	}
 	z.add(&dns.A{Hdr: header(dns.CanonicalName(name), dns.TypeA), A: addr.AsSlice()})
 }
 
 // addAAAA does nothing for an invalid address: without IPv6.
 func (z *zone) addAAAA(host string, addr netip.Addr) {
 	if addr.IsValid() {
-		name := strings.ToLower(host) + "." + z.origin
-		z.add(&dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: addr.AsSlice()})
+		z.addName(host+"."+z.origin, addr)
 	}
 }
 
@@ -178,10 +188,10 @@ func (f answers) serve(ns netNS, addr netip.Addr, fail func(error)) error {
 	var tcp net.Listener
 	err := ns.do(func() (err error) {
 		at := netip.AddrPortFrom(addr, 53).String()
-		if udp, err = net.ListenPacket("udp4", at); err != nil {
+		if udp, err = net.ListenPacket("udp", at); err != nil {
 			return err
 		}
-		tcp, err = net.Listen("tcp4", at)
+		tcp, err = net.Listen("tcp", at)
 		return err
 	})
 	if err != nil {

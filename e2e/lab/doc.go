@@ -33,10 +33,15 @@
 // with public addresses, too: their certificates are in ~/tls.
 //
 // A network's profile is a list of firewall rules in its router, and profiles
-// compose: "symmetric + udp-blocked" has the rules of both. While the lab stands
+// compose: "symmetric + udp-blocked" has the rules of both. Some put the router of
+// a provider between the network's own and the wire. While the lab stands
 // the suite gives it orders through the pipe: another profile for a network, a
 // reboot of a router, a dead link. There is IPv6 only where a profile of the lab
 // asks for it.
+//
+// Links also lose, delay and reorder packets, have a rate and an MTU, as their
+// network's inventory and profile say; boxes in them follow TCP flows, for what no
+// single packet tells. All of it is done in this process, on every kernel alike.
 //
 // Links have latency because a lab without it lies: with 0 ms, TCP hole
 // punching between two ordinary home routers failed 3 of 3 times, with 10 ms it

@@ -42,8 +42,8 @@ const (
 )
 
 // startPublic starts what belongs to no network: the resolver of hosts that have
-// no router, the world's public resolvers, and the pages by which systems find
-// out whether they are online.
+// no router, the world's public resolvers, STUN, ACME, and the pages by which
+// systems find out whether they are online.
 func (n *network) startPublic(world *zone, fail func(error)) error {
 	if err := answers(world.answer).serve(n.core, resolver, fail); err != nil {
 		return err
@@ -52,6 +52,12 @@ func (n *network) startPublic(world *zone, fail func(error)) error {
 		if err := p.start(n.core, n.pki.web, world, fail); err != nil {
 			return fmt.Errorf("start %s: %w", p.name, err)
 		}
+	}
+	if err := startSTUN(n.core, world, fail); err != nil {
+		return err
+	}
+	if err := n.startACME(world, fail); err != nil {
+		return err
 	}
 	return startChecks(n.core, world, fail)
 }

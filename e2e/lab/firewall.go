@@ -23,11 +23,14 @@ const (
 	lan = "lan"
 )
 
+// tableName is of the one table that a router's rules are in.
+const tableName = "lab"
+
 // firewall is the rule set of one router while it is being put together. Its
 // table is of the family inet: what a rule stops, it stops over IPv4 and IPv6.
 type firewall struct {
-	conn    *nftables.Conn // holds what was added until it is sent, all at once
-	outside netip.Addr     // the router's own on wan
+	conn *nftables.Conn // holds what was added until it is sent, all at once
+	surroundings
 	table   *nftables.Table
 	input   *nftables.Chain // to the router itself
 	forward *nftables.Chain // through it
@@ -38,14 +41,28 @@ type firewall struct {
 	nat           nat           // and how, where it is not the plain way
 	holes         bool          // its mappings are open to others
 	holesForPeers bool          // but only to hosts that were sent something
+	hairpin       bool          // its mappings are open to the inside
+	addressEach   bool          // every host has a public address of its own
+	needsBlock    bool          // hosts are seen at other addresses than the router's
+	carrier       bool          // the router is behind one of its provider's
+	lifetime      time.Duration // of a flow, busy or not; 0 means for ever
+	flowLimit     int           // of one host; 0 means any number
 	synProxy      bool          // the router answers SYNs
 	dropInvalid   bool          // what conntrack finds in no flow
 	idleUDP       time.Duration // when a silent flow is forgotten; 0 means the kernel's default
 	idleTCP       time.Duration
-	marks         uint32 // conntrack marks in use
-	maxPacket     int    // bytes of an IP packet that the link outside carries; 0 means any
-	proving       bool   // timers are cut to provingTimer
-	err           error  // what cannot be, such as two kinds of NAT
+	marks         uint32  // conntrack marks in use
+	link                  // what the one outside is like, beyond what the inventory says
+	watches       []watch // what a box in it looks for
+	proving       bool    // timers are cut to provingTimer
+	err           error   // what cannot be, such as two kinds of NAT
+}
+
+// surroundings are the addresses that a router has to do with.
+type surroundings struct {
+	outside netip.Addr   // its own on wan
+	block   netip.Prefix // further public ones that are routed to it
+	inside  netip.Prefix // its own on lan, and its network
 }
 
 // nat is a kind of address translation.
@@ -55,9 +72,9 @@ type nat struct {
 }
 
 // newFirewall begins with chains that let everything pass.
-func newFirewall(conn *nftables.Conn, outside netip.Addr) *firewall {
-	f := &firewall{conn: conn, outside: outside}
-	table := &nftables.Table{Name: "lab", Family: nftables.TableFamilyINet}
+func newFirewall(conn *nftables.Conn, s surroundings) *firewall {
+	f := &firewall{conn: conn, surroundings: s}
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	conn.AddTable(table) // so that there is one to delete; all of it is one transaction
 	conn.DelTable(table)
 	f.table = conn.AddTable(table)
@@ -83,7 +100,13 @@ func (f *firewall) finish() {
 	if f.dropInvalid {
 		f.add(f.forward, state(expr.CtStateBitINVALID), drop())
 	}
-	if f.holes {
+	if f.lifetime > 0 {
+		f.finishLifetime()
+	}
+	if f.flowLimit > 0 {
+		f.finishFlowLimit()
+	}
+	if f.holes || f.hairpin {
 		f.finishHoles()
 	}
 	f.add(f.forward, established(), accept())
@@ -95,14 +118,29 @@ func (f *firewall) finish() {
 	f.finishNAT()
 }
 
+// contradict finds what no network can be, whatever the order of its rules.
+func (f *firewall) contradict() {
+	switch {
+	case f.err != nil:
+	case f.carrier && f.needsBlock:
+		f.err = errors.New("a router behind its provider's has one address, not several")
+	case f.carrier && f.hairpin:
+		f.err = errors.New("the public side of mappings is the provider's, where this router cannot turn anything around")
+	case f.lifetime > 0 && f.synProxy:
+		f.err = errors.New("the age of a flow cannot be told where the router answers every SYN itself")
+	case f.hairpin && f.nat.how != nil:
+		f.err = fmt.Errorf("%s: no host can be found at its port from the inside", f.nat.kind)
+	}
+}
+
 // install sets the rules of p in a router's namespace, in place of those that
 // were there.
-func (p Profile) install(router netNS, outside netip.Addr, proving bool) (*firewall, error) {
+func (p Profile) install(router netNS, s surroundings, proving bool) (*firewall, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(router.fd))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	f := newFirewall(conn, outside)
+	f := newFirewall(conn, s)
 	f.proving = proving
 	p.apply(f)
 	f.finish()
@@ -125,6 +163,16 @@ func (b build) apply(f *firewall) {
 			r.apply(f)
 		}
 	}
+	f.contradict()
+}
+
+// draft has b's rules applied to a firewall that is never sent: what they ask of
+// the network around the router is known before there is one.
+func (b build) draft() *firewall {
+	anywhere := site{Access: nthAccess(0, false), LAN: nthLAN(0)}
+	f := newFirewall(new(nftables.Conn), anywhere.surroundings())
+	b.apply(f)
+	return f
 }
 
 // timer is how long something lasts of which a rule says that it lasts d: d, or

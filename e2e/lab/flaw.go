@@ -9,16 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flaw is what is wrong with a wire; nothing at first. What is lost by it is
-// lost without a word to either end.
+// flaw is what somebody has done to a wire; nothing at first.
 type flaw struct {
-	cut       atomic.Bool  // all frames are lost
-	maxPacket atomic.Int64 // longer IP packets are; 0: none
-}
-
-func (f *flaw) loses(frame []byte) bool {
-	most := f.maxPacket.Load()
-	return f.cut.Load() || most > 0 && int64(packetSize(frame)) > most
+	cut atomic.Bool // all frames are lost, without a word to either end
 }
 
 // The layout of struct virtio_net_hdr, with the Ethernet header behind it.

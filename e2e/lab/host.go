@@ -18,7 +18,8 @@ import (
 type hostOrders struct {
 	Root       string // where to mount its root
 	Zone       string
-	Binary     string // of a bystander
+	Binary     string            // of a bystander
+	Share      map[string]string // as in Config
 	Authorized string
 	Machine    machine
 	Equipment  equipment
@@ -29,6 +30,8 @@ func (n *network) ordersFor(m machine) (hostOrders, error) {
 	o := hostOrders{Root: p.rootDir(), Zone: p.Zone, Authorized: p.Authorized, Machine: m}
 	if m.Bystander {
 		o.Binary = p.Binary
+	} else {
+		o.Share = p.Share
 	}
 	var err error
 	o.Equipment, err = n.equipment(m)

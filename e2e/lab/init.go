@@ -117,6 +117,7 @@ func (n *network) boot() ([]*hostProcess, error) {
 			return nil, fmt.Errorf("start host %s: %w", m.Name, err)
 		}
 		hosts = append(hosts, h)
+		n.inits = append(n.inits, h.cmd.Process.Pid)
 	}
 	return hosts, nil
 }

@@ -76,7 +76,7 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 	p := newPlan(cfg.Lab)
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout+time.Duration(len(p.Machines))*bootTimeoutPerHost)
 	defer cancel()
-	p.Binary, p.Proving = cfg.Binary, cfg.proving
+	p.Binary, p.Share, p.Proving = cfg.Binary, cfg.Share, cfg.proving
 	dir, err := makeDir(cfg.Dir, p)
 	if err != nil {
 		return nil, fmt.Errorf("make the lab's folder: %w", err)
@@ -92,7 +92,7 @@ func Up(ctx context.Context, cfg Config) (*Lab, error) {
 // fits tells what this kernel lacks of l.
 func fits(l *inventory.Lab) error {
 	for _, n := range l.Networks {
-		if prof, err := profileNamed(n.Profile); err == nil && prof.ipv6 && !hasIPv6() {
+		if prof, err := profileNamed(n.Profile); err == nil && prof.needsIPv6() && !hasIPv6() {
 			return fmt.Errorf("network %s has the profile %s: %w, and profiles without IPv6 run all the same", n.Name, n.Profile, errNoIPv6)
 		}
 	}

@@ -43,6 +43,9 @@ func (Profile) Rules() []Rule { return nil }
 // SelfTest says that there is no lab on this system.
 func SelfTest(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
 
+// Mutate says that there is no lab on this system.
+func Mutate(context.Context, *slog.Logger, ...string) ([]Proof, error) { return nil, errNotLinux }
+
 // Mutants says that there is no lab on this system.
 func Mutants(...string) ([]string, error) { return nil, errNotLinux }
 
@@ -63,10 +66,18 @@ func (l *Lab) Readdress(context.Context, string) (netip.Addr, error) {
 	return netip.Addr{}, errNotLinux
 }
 
-// Unplug says that there is no lab on this system.
+// Move says that there is no lab on this system.
+func (l *Lab) Move(context.Context, string, string) (netip.Addr, error) {
+	return netip.Addr{}, errNotLinux
+}
+
+// CheckFaults says that there is no lab on this system.
+func CheckFaults(*inventory.Inventory) error { return errNotLinux }
+
+// Publish says that there is no lab on this system.
 func (l *Lab) Publish(context.Context, string, ...string) error { return errNotLinux }
 
-// Unplug is not there.
+// Unplug says that there is no lab on this system.
 func (l *Lab) Unplug(context.Context, string) error { return errNotLinux }
 
 // Plug says that there is no lab on this system.

@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == initArg0 {
+		catalogue = append(catalogue, realProfiles...)
+	}
 	Reexec()
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "node":
@@ -31,6 +34,10 @@ func TestMain(m *testing.M) {
 		os.Exit(exitOf(crippled(os.Args[2])))
 	case len(os.Args) > 2 && os.Args[1] == "suite":
 		os.Exit(exitOf(victim(os.Args[2])))
+	}
+	flag.Parse()
+	if *realFlag {
+		catalogue = append(catalogue, realProfiles...)
 	}
 	// The tests of firewalls wait for what does not come, more than they compute.
 	if err := flag.Set("test.parallel", "4"); err != nil {

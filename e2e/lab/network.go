@@ -3,12 +3,14 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // network is the lab's links, routers and wires, as lab init holds them.
@@ -19,7 +21,10 @@ type network struct {
 	core  netNS
 	sites []netNS // the routers, as in plan.Sites
 	hosts []netNS // as in plan.Machines
+	inits []int   // process IDs of the hosts' first processes, the same
 	self  netNS   // lab init's own, where the wires' ends are; nothing in it has an address
+
+	edges []netNS // the routers at their access links: their providers' where they have one
 	pki   authorities
 }
 
@@ -46,6 +51,10 @@ func newNetwork(p plan) (*network, error) {
 	n.core = make(p.IPv6)
 	for _, s := range p.Sites {
 		n.sites = append(n.sites, make(s.LAN6.IsValid()))
+		n.edges = append(n.edges, n.sites[len(n.sites)-1])
+		if s.hasCarrier() {
+			n.edges[len(n.edges)-1] = make(s.LAN6.IsValid())
+		}
 	}
 	for _, m := range p.Machines {
 		n.hosts = append(n.hosts, make(m.Addr6.IsValid()))
@@ -84,18 +93,34 @@ func forwarding() error {
 	return sysctls(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"})
 }
 
+// switching keeps the firewall out of what hosts of one network say to each
+// other: a kernel with br_netfilter sends that through the router's rules, which
+// no switch in front of a router does.
+func switching() error {
+	return sysctls(map[string]string{
+		"net/bridge/bridge-nf-call-iptables":  "0",
+		"net/bridge/bridge-nf-call-ip6tables": "0",
+		"net/bridge/bridge-nf-call-arptables": "0",
+	})
+}
+
 func (n *network) buildSite(i int) error {
 	s, router := n.plan.Sites[i], n.sites[i]
-	if err := router.do(forwarding); err != nil {
+	if err := errors.Join(router.do(forwarding), router.do(switching)); err != nil {
 		return err
 	}
-	if err := n.accessLink(router, wan, s.Access); err != nil {
+	if err := n.accessLink(n.edges[i], wan, s.Access); err != nil {
 		return err
 	}
-	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, s.LAN, s.LAN6) }); err != nil {
+	if s.hasCarrier() {
+		if err := n.buildCarrier(i); err != nil {
+			return fmt.Errorf("build its provider's router: %w", err)
+		}
+	}
+	if err := router.edit(func(h *netlink.Handle) error { return addBridge(h, lan, bridgeMAC(i), s.LAN, s.LAN6) }); err != nil {
 		return err
 	}
-	if err := n.routeIn(s); err != nil {
+	if err := errors.Join(n.routeIn(s), n.routeBlock(i)); err != nil {
 		return err
 	}
 	return n.install(i, s.Profile)
@@ -104,7 +129,7 @@ func (n *network) buildSite(i int) error {
 // routeIn tells the core where a site's IPv6 network is; its IPv4 one is nobody's
 // business.
 func (n *network) routeIn(s site) error {
-	if !s.LAN6.IsValid() {
+	if !s.LAN6.IsValid() || !s.Access.Addr6.IsValid() {
 		return nil
 	}
 	return n.core.edit(func(h *netlink.Handle) error {
@@ -121,12 +146,14 @@ func (n *network) install(i int, profile string) error {
 	if err != nil {
 		return err
 	}
-	f, err := prof.install(n.sites[i], n.plan.Sites[i].Access.Addr, n.plan.Proving)
+	f, err := prof.install(n.sites[i], n.plan.Sites[i].surroundings(), n.plan.Proving)
 	if err != nil {
 		return err
 	}
-	n.wires[i].flaw.maxPacket.Store(int64(f.maxPacket))
-	return nil
+	if err := n.installCarrier(i, prof); err != nil {
+		return err
+	}
+	return n.shape(i, n.edges[i], wan, link{Link: n.plan.Sites[i].Access.Link}.with(f.link), f.watches)
 }
 
 // plugIn gives host i its eth0: to the core over a wire, or to its site's bridge.
@@ -158,7 +185,7 @@ func (n *network) plugIn(i int) error {
 		return err
 	}
 	return ns.edit(func(h *netlink.Handle) error {
-		return errors.Join(configure(h, eth0, m.Addr, m.Gateway), configure6(h, eth0, m.Addr6, m.Gateway6))
+		return errors.Join(configure(h, eth0, m.Addr, m.Gateway), configure(h, eth0, m.Addr6, m.Gateway6))
 	})
 }
 
@@ -183,23 +210,66 @@ func (n *network) accessLink(near netNS, name string, a access) error {
 	}
 	err := n.core.edit(func(h *netlink.Handle) error {
 		return errors.Join(configure(h, core, netip.PrefixFrom(a.Core, accessBits), netip.Addr{}), introduce(h, core, a.Addr, nearMAC),
-			configure6(h, core, netip.PrefixFrom(a.Core6, bits6), netip.Addr{}), introduce(h, core, a.Addr6, nearMAC))
+			configure(h, core, netip.PrefixFrom(a.Core6, bits6), netip.Addr{}), introduce(h, core, a.Addr6, nearMAC))
 	})
 	if err != nil {
 		return err
 	}
 	err = near.edit(func(h *netlink.Handle) error {
 		return errors.Join(configure(h, name, netip.PrefixFrom(a.Addr, accessBits), a.Core), introduce(h, name, a.Core, coreMAC),
-			configure6(h, name, netip.PrefixFrom(a.Addr6, bits6), a.Core6), introduce(h, name, a.Core6, coreMAC))
+			configure(h, name, netip.PrefixFrom(a.Addr6, bits6), a.Core6), introduce(h, name, a.Core6, coreMAC))
 	})
 	if err != nil {
 		return err
 	}
-	w, err := newWire(here, there, n.plan.Latency)
+	w, err := newWire(i, here, there)
 	if err != nil {
 		return err
 	}
 	n.wires = append(n.wires, w)
+	return n.shape(i, near, name, link{Link: a.Link}, nil)
+}
+
+// shape gives wire i, whose near end is an interface of a namespace, the
+// qualities of a link and a box that watches it. What the ends have to know of
+// it they are told.
+func (n *network) shape(i int, near netNS, name string, l link, watches []watch) error {
+	w := n.wires[i]
+	l.Delay = cmp.Or(l.Delay, n.plan.Latency)
+	singly := l.singly() || len(watches) > 0
+	before, watched := w.set(l), w.box.Swap(newBox(watches, n.plan.Zone, w.inject)) != nil
+	if l.mtu() == before.mtu() && singly == (before.singly() || watched) {
+		return nil
+	}
+	for _, end := range []struct {
+		ns   netNS
+		name string
+	}{{near, name}, {n.core, coreEnd(i)}} {
+		if err := end.ns.edit(func(h *netlink.Handle) error { return sendAs(h, end.name, l.mtu(), singly) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAs sets how long the packets are that an interface sends, and whether they
+// leave it singly or in segments.
+func sendAs(h *netlink.Handle, name string, mtu int, singly bool) error {
+	const any = 65535 // GSO_MAX_SEGS of <linux/netdevice.h>
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	if err := h.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %s to %d: %w", name, mtu, err)
+	}
+	segments := any
+	if singly || !wireCarriesUDPSegments() {
+		segments = 1
+	}
+	if err := h.LinkSetGSOMaxSegs(l, segments); err != nil {
+		return fmt.Errorf("have %s send segments of at most %d packets: %w", name, segments, err)
+	}
 	return nil
 }
 
@@ -248,18 +318,28 @@ func addVeth(a netNS, nameA string, mac net.HardwareAddr, b netNS, nameB string)
 	return nil
 }
 
-func addBridge(h *netlink.Handle, name string, addr, addr6 netip.Prefix) error {
+// bridgeMAC is the router's address on its network, locally administered. Left to
+// itself a bridge takes the lowest one of its ports: hosts that had asked for the
+// router would lose it whenever one came or went.
+func bridgeMAC(i int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 1, byte(i), 1} }
+
+func addBridge(h *netlink.Handle, name string, mac net.HardwareAddr, addr, addr6 netip.Prefix) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
+	attrs.HardwareAddr = mac
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, err)
 	}
-	return errors.Join(configure(h, name, addr, netip.Addr{}), configure6(h, name, addr6, netip.Addr{}))
+	return errors.Join(configure(h, name, addr, netip.Addr{}), configure(h, name, addr6, netip.Addr{}))
 }
 
 // configure gives an interface its address, and the namespace its way out if
-// there is one.
+// there is one. It does nothing for an invalid addr: one of a version of IP that
+// the link does not carry.
 func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
+	if !addr.IsValid() {
+		return nil
+	}
 	if err := addAddr(h, name, addr); err != nil {
 		return err
 	}
@@ -275,20 +355,19 @@ func configure(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.
 	return nil
 }
 
-// configure6 is configure for IPv6: it does nothing for an invalid addr.
-func configure6(h *netlink.Handle, name string, addr netip.Prefix, gateway netip.Addr) error {
-	if !addr.IsValid() {
-		return nil
-	}
-	return configure(h, name, addr, gateway)
-}
-
+// addAddr gives an interface an address. One of IPv6 can be used at once, as none
+// can whose uniqueness is to be detected first: until then, what the host dials
+// leaves by its link-local address, and gets nowhere.
 func addAddr(h *netlink.Handle, name string, addr netip.Prefix) error {
 	l, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	if err := h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
+	a := &netlink.Addr{IPNet: ipNet(addr)}
+	if addr.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.AddrAdd(l, a); err != nil {
 		return fmt.Errorf("give %s the address %s: %w", name, addr, err)
 	}
 	return nil

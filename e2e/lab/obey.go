@@ -52,6 +52,8 @@ func (n *network) carryOut(c command, s *status) error {
 		s.Addr, err = n.readdress(i)
 	case unplug, plug:
 		return n.cutOff(i, c.Do == unplug)
+	case move:
+		s.Addr, err = n.move(i, c.Network)
 	case traffic:
 		s.Traffic, err = n.traffic(i)
 	case prove:
@@ -68,30 +70,52 @@ func (p plan) find(c command) (i int, err error) {
 	if c.Do == publish || c.Do == prove {
 		return 0, nil
 	}
-	if c.Network != "" {
-		if i = slices.IndexFunc(p.Sites, func(s site) bool { return s.Name == c.Network }); i < 0 {
-			err = errors.New("there is no network of this name that has a router")
-		}
-	} else if i = slices.IndexFunc(p.Machines, func(m machine) bool { return m.Name == c.Host }); i < 0 {
+	if c.Host == "" {
+		return p.site(c.Network)
+	}
+	if i = slices.IndexFunc(p.Machines, func(m machine) bool { return m.Name == c.Host }); i < 0 {
 		err = errors.New("there is no host of this name")
+	}
+	return i, err
+}
+
+// site is the place in Sites of a network.
+func (p plan) site(network string) (i int, err error) {
+	if i = slices.IndexFunc(p.Sites, func(s site) bool { return s.Name == network }); i < 0 {
+		err = errors.New("there is no network of this name that has a router")
 	}
 	return i, err
 }
 
 func (n *network) setProfile(i int, profile string) error {
 	prof, err := profileNamed(profile)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case prof.public:
-		return fmt.Errorf("%s is a network without a router, and this one has one", prof.Name)
-	case prof.ipv6 && !n.plan.Sites[i].LAN6.IsValid():
-		return fmt.Errorf("%s needs IPv6, and the network was built without it", prof.Name)
 	}
-	if now, err := profileNamed(n.plan.Sites[i].Profile); err != nil || now.Name != prof.Name && len(now.services)+len(prof.services) > 0 {
-		return errors.Join(err, fmt.Errorf("the services of %s and %s start and end with the lab", now.Name, prof.Name))
+	now, err := profileNamed(n.plan.Sites[i].Profile)
+	if err != nil {
+		return err
+	}
+	if err := prof.replaces(now, n.plan.Sites[i].LAN6.IsValid()); err != nil {
+		return err
 	}
 	return n.restart(i, profile)
+}
+
+// replaces tells why p cannot take the place of the profile that a network has
+// now, if it cannot.
+func (p Profile) replaces(now Profile, ipv6 bool) error {
+	switch {
+	case p.public:
+		return fmt.Errorf("%s is a network without a router, and this one has one", p.Name)
+	case p.ipv6 && !ipv6:
+		return fmt.Errorf("%s needs IPv6, and the network was built without it", p.Name)
+	case p.draft().carrier != now.draft().carrier, p.nat64 != now.nat64:
+		return fmt.Errorf("%s and %s differ in what is behind the router, which stays as it is", p.Name, now.Name)
+	case p.Name != now.Name && len(now.services)+len(p.services) > 0:
+		return fmt.Errorf("the services of %s and %s start and end with the lab", now.Name, p.Name)
+	}
+	return nil
 }
 
 // restart installs a profile on site i's router, and has it forget every flow:
@@ -101,7 +125,7 @@ func (n *network) restart(i int, profile string) error {
 		return err
 	}
 	n.plan.Sites[i].Profile = profile
-	return n.sites[i].forgetFlows()
+	return errors.Join(n.sites[i].forgetFlows(), n.edges[i].forgetFlows())
 }
 
 // cutOff makes host i's link lose all frames, or carry them again.
@@ -186,7 +210,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	err = n.sites[i].edit(func(h *netlink.Handle) error {
+	err = n.edges[i].edit(func(h *netlink.Handle) error {
 		return errors.Join(delAddr(h, wan, netip.PrefixFrom(old.Addr, accessBits)), // and with it the route
 			configure(h, wan, netip.PrefixFrom(moved.Addr, accessBits), moved.Core), introduce(h, wan, moved.Core, coreMAC))
 	})
@@ -194,7 +218,7 @@ func (n *network) readdress(i int) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	n.plan.Sites[i].Access = moved
-	return moved.Addr, n.restart(i, n.plan.Sites[i].Profile)
+	return moved.Addr, errors.Join(n.routeBlock(i), n.restart(i, n.plan.Sites[i].Profile))
 }
 
 // next is the same link with its third byte counted up; IPv6 stays.

@@ -118,8 +118,8 @@ func (n *network) serveCaptures(log *slog.Logger) error {
 	return nil
 }
 
-// link is where frames can be recorded.
-type link struct {
+// tapped is where frames can be recorded.
+type tapped struct {
 	name  string // as a Capture names it
 	of    string // the network; empty for a host
 	ns    netNS
@@ -128,33 +128,33 @@ type link struct {
 }
 
 // links are all that the lab has, those of hosts first.
-func (n *network) links(p plan) []link {
-	var all []link
+func (n *network) links(p plan) []tapped {
+	var all []tapped
 	for i, m := range p.Machines {
-		all = append(all, link{name: m.Name, ns: n.hosts[i], about: fmt.Sprintf("host %s at %s, profile %s", m.Name, m.Addr.Addr(), m.Profile)})
+		all = append(all, tapped{name: m.Name, ns: n.hosts[i], about: fmt.Sprintf("host %s at %s, profile %s", m.Name, m.Addr.Addr(), m.Profile)})
 	}
 	for i, s := range p.Sites {
 		all = append(all,
-			link{name: s.Name + "/" + lan, of: s.Name, ns: n.sites[i], iface: lan, about: fmt.Sprintf("network %s, profile %s: the inside of its router, %s", s.Name, s.Profile, s.LAN)},
-			link{name: s.Name + "/" + wan, of: s.Name, ns: n.sites[i], iface: wan, about: fmt.Sprintf("network %s, profile %s: the outside of its router, %s", s.Name, s.Profile, s.Access.Addr)})
+			tapped{name: s.Name + "/" + lan, of: s.Name, ns: n.sites[i], iface: lan, about: fmt.Sprintf("network %s, profile %s: the inside of its router, %s", s.Name, s.Profile, s.LAN)},
+			tapped{name: s.Name + "/" + wan, of: s.Name, ns: n.sites[i], iface: wan, about: fmt.Sprintf("network %s, profile %s: the outside of its router, %s", s.Name, s.Profile, s.Access.Addr)})
 	}
 	return all
 }
 
 // choose finds the links that a Capture names, each of them once.
-func choose(all []link, names []string) ([]link, error) {
-	var chosen []link
+func choose(all []tapped, names []string) ([]tapped, error) {
+	var chosen []tapped
 	for _, name := range names {
-		is := func(l link) bool { return l.name == name }
+		is := func(l tapped) bool { return l.name == name }
 		if !slices.ContainsFunc(all, is) {
-			is = func(l link) bool { return l.of != "" && l.of == name }
+			is = func(l tapped) bool { return l.of != "" && l.of == name }
 		}
-		found := slices.DeleteFunc(slices.Clone(all), func(l link) bool { return !is(l) })
+		found := slices.DeleteFunc(slices.Clone(all), func(l tapped) bool { return !is(l) })
 		if len(found) == 0 {
 			return nil, fmt.Errorf("the lab has no host %s, and no network of this name that has a router", name)
 		}
 		for _, l := range found {
-			if !slices.ContainsFunc(chosen, func(c link) bool { return c.name == l.name }) {
+			if !slices.ContainsFunc(chosen, func(c tapped) bool { return c.name == l.name }) {
 				chosen = append(chosen, l)
 			}
 		}
@@ -166,7 +166,7 @@ func choose(all []link, names []string) ([]link, error) {
 }
 
 // serveCapture does what one client asks for.
-func serveCapture(conn *net.UnixConn, all []link) error {
+func serveCapture(conn *net.UnixConn, all []tapped) error {
 	from := bufio.NewReader(conn)
 	line, err := from.ReadBytes('\n')
 	if err != nil {
@@ -196,7 +196,7 @@ func serveCapture(conn *net.UnixConn, all []link) error {
 	return writeCapture(conn, taps, c.Snaplen)
 }
 
-func sniff(all []link, c Capture) ([]*sniffer, error) {
+func sniff(all []tapped, c Capture) ([]*sniffer, error) {
 	links, err := choose(all, c.Links)
 	if err != nil {
 		return nil, err
@@ -340,7 +340,7 @@ func (r *recording) finish(taps []*sniffer, began time.Time) error {
 
 // sniffer is a packet socket that sees what passes a link, in both directions.
 type sniffer struct {
-	link    link
+	link    tapped
 	file    *os.File
 	conn    syscall.RawConn
 	keep    int // bytes of a frame
@@ -352,7 +352,7 @@ type sniffer struct {
 const loopbackIndex = 1 // of lo, in every network namespace
 
 // newSniffer is for a thread inside the link's namespace.
-func newSniffer(l link, snaplen int) (*sniffer, error) {
+func newSniffer(l tapped, snaplen int) (*sniffer, error) {
 	at := &unix.SockaddrLinklayer{Protocol: uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)} // network byte order
 	if l.iface != "" {
 		var err error

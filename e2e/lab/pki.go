@@ -24,7 +24,7 @@ const (
 )
 
 // authorities sign certificates. They are made anew for every lab, and their
-// keys never leave lab init.
+// keys never leave lab init and the process that serves ACME.
 type authorities struct {
 	// web is every host's: what the lab's public servers show verifies on all.
 	web *authority

@@ -37,8 +37,9 @@ type plan struct {
 	IPv6       bool // some network has it, so the core and public hosts have it as well
 	Zone       string
 	Binary     string
-	Authorized string // the client's public key, as a line of authorized_keys
-	Proving    bool   // hosts are namespaces without a process, and timers are short
+	Share      map[string]string // as in Config
+	Authorized string            // the client's public key, as a line of authorized_keys
+	Proving    bool              // hosts are namespaces without a process, and timers are short
 	Sites      []site
 	Machines   []machine
 }
@@ -47,15 +48,25 @@ type plan struct {
 type access struct {
 	Addr, Core   netip.Addr
 	Addr6, Core6 netip.Addr // invalid without IPv6
+	Link         inventory.Link
 }
 
 // site is a network behind a router.
 type site struct {
 	Name    string
 	Profile string
-	Access  access
-	LAN     netip.Prefix // the router's own address in it
+	Access  access       // with addresses of the internet
+	Carrier access       // between the network's router and its provider's, which then has Access; invalid without one
+	LAN     netip.Prefix // the router's own address in it; invalid without IPv4
 	LAN6    netip.Prefix // the same for IPv6; invalid without
+}
+
+// router is the router's own address in its network.
+func (s site) router() netip.Addr {
+	if s.LAN.IsValid() {
+		return s.LAN.Addr()
+	}
+	return s.LAN6.Addr()
 }
 
 // machine is a host. One without a site has an access link of its own.
@@ -65,7 +76,7 @@ type machine struct {
 	Profile   string
 	Site      int // index into plan.Sites; -1: none
 	Access    access
-	Addr      netip.Prefix // of eth0
+	Addr      netip.Prefix // of eth0; invalid without IPv4
 	Gateway   netip.Addr
 	Addr6     netip.Prefix // of eth0; invalid without IPv6
 	Gateway6  netip.Addr
@@ -92,6 +103,9 @@ func Check(l *inventory.Lab) error {
 	known := map[string]bool{}
 	for _, n := range l.Networks {
 		known[n.Name] = true
+		if n.Link.Delay > maxLatency {
+			bad(n.Line, "lab.networks."+n.Name+".link.delay", "", "%s is more than %s", n.Link.Delay, maxLatency)
+		}
 		if _, err := profileNamed(n.Profile); err != nil {
 			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)
 		}
@@ -147,14 +161,14 @@ func badZone(zone string) string {
 func newPlan(l *inventory.Lab) plan {
 	p := plan{Latency: l.Latency, Zone: cmp.Or(l.Zone, defaultZone)}
 	siteOf := map[string]int{}
-	profileOf := map[string]string{}
+	networks := map[string]inventory.LabNetwork{}
 	for _, n := range l.Networks {
-		profileOf[n.Name] = n.Profile
+		networks[n.Name] = n
 		siteOf[n.Name] = -1
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof.ipv6))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof))
 		}
 		p.IPv6 = p.IPv6 || prof.ipv6
 	}
@@ -162,9 +176,10 @@ func newPlan(l *inventory.Lab) plan {
 	link := func() access { links++; return nthAccess(links-1, p.IPv6) }
 	inside := make([]int, len(p.Sites))
 	for _, h := range l.Hosts {
-		m := machine{Name: h.Name, Network: h.Network, Profile: profileOf[h.Network], Site: siteOf[h.Network]}
+		m := machine{Name: h.Name, Network: h.Network, Profile: networks[h.Network].Profile, Site: siteOf[h.Network]}
 		if m.Site < 0 {
 			m.attach(link())
+			m.Access.Link = networks[h.Network].Link
 		} else {
 			inside[m.Site]++
 			m.behind(p.Sites[m.Site], inside[m.Site])
@@ -179,10 +194,17 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, ipv6 bool) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, ipv6), LAN: nthLAN(i)}
-	if ipv6 {
+func newSite(n inventory.LabNetwork, i int, prof Profile) site {
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, prof.ipv6)}
+	s.Access.Link = n.Link
+	if !prof.nat64 {
+		s.LAN = nthLAN(i)
+	}
+	if prof.needsIPv6() {
 		s.LAN6 = nthLAN6(i)
+	}
+	if prof.draft().carrier {
+		s.Carrier = nthCarrier(i, prof.ipv6)
 	}
 	return s
 }
@@ -232,10 +254,12 @@ func (m *machine) attach(a access) {
 }
 
 func (m *machine) behind(s site, nth int) {
-	lan := s.LAN.Addr().As4()
-	lan[3] += byte(nth)
-	m.Addr = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits())
-	m.Gateway, m.Resolver = s.LAN.Addr(), s.LAN.Addr()
+	m.Resolver = s.router()
+	if s.LAN.IsValid() {
+		lan := s.LAN.Addr().As4()
+		lan[3] += byte(nth)
+		m.Addr, m.Gateway = netip.PrefixFrom(netip.AddrFrom4(lan), s.LAN.Bits()), s.LAN.Addr()
+	}
 	if s.LAN6.IsValid() {
 		lan6 := s.LAN6.Addr().As16()
 		lan6[15] += byte(nth)
@@ -243,20 +267,32 @@ func (m *machine) behind(s site, nth int) {
 	}
 }
 
+// own is the address by which m knows itself: that of IPv4, if it has one.
+func (m machine) own() netip.Addr {
+	if m.Addr.IsValid() {
+		return m.Addr.Addr()
+	}
+	return m.Addr6.Addr()
+}
+
 // hosts tells the caller what was built.
 func (p plan) hosts() []Host {
 	out := make([]Host, len(p.Machines))
 	for i, m := range p.Machines {
-		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.Addr.Addr(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
+		out[i] = Host{Name: m.Name, Network: m.Network, Profile: m.Profile, Addr: m.own(), Addr6: m.Addr6.Addr(), Egress: p.egress(m)}
 	}
 	return out
 }
 
 func (p plan) egress(m machine) netip.Addr {
 	if m.Site < 0 {
-		return m.Addr.Addr()
+		return m.own()
 	}
-	return p.Sites[m.Site].Access.Addr
+	s := p.Sites[m.Site]
+	if prof, _ := profileNamed(s.Profile); prof.draft().addressEach {
+		return sameHost(s.Access.block(), m.Addr.Addr())
+	}
+	return s.Access.Addr
 }
 
 // routers are the names of the networks that have one.

@@ -4,12 +4,9 @@ package lab
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/nftables"
 )
 
 const open = "open"
@@ -18,6 +15,7 @@ const open = "open"
 type build struct {
 	public bool   // no router: hosts have addresses on the core
 	ipv6   bool   // the network has IPv6 as well, without translation
+	nat64  bool   // the network has IPv6 only, whether or not the internet has it
 	rules  []rule // of the router, in order
 	// services run on the router.
 	services []service
@@ -33,7 +31,7 @@ func (b build) with(other build) build {
 			services = append(services, s) // two of the same would want one port
 		}
 	}
-	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6,
+	return build{public: b.public || other.public, ipv6: b.ipv6 || other.ipv6, nat64: b.nat64 || other.nat64,
 		rules: slices.Concat(b.rules, other.rules), services: services}
 }
 
@@ -45,8 +43,13 @@ var rebound = Truth{Ways: everyWay, Direct: punched, Verdicts: map[string]string
 // loggedIn is after somebody has logged in.
 var loggedIn = Truth{Ways: everyWay, Direct: punched, Events: []Event{{After: 10 * time.Second, Do: "login"}}, Causes: []Cause{CaptivePortal}}
 
+// needsIPv6 tells whether there is IPv6 in the network.
+func (b build) needsIPv6() bool { return b.ipv6 || b.nat64 }
+
 // catalogue is in the order in which a reader learns them.
-var catalogue = []Profile{
+var catalogue = slices.Concat(baseProfiles, ruleProfiles, wireProfiles, serviceProfiles)
+
+var baseProfiles = []Profile{
 	{open, "a VPS: public addresses, nothing in between", unhindered.exposed(), build{public: true}},
 	{"home", "most homes: NAT that keeps a port's mapping for all destinations, unsolicited packets dropped", unhindered,
 		build{rules: []rule{masquerade}}},
@@ -227,11 +230,10 @@ func compose(names string) (Profile, error) {
 // distinct are the rules of a composed profile that say something of their own:
 // not those that stand there twice, nor the NAT that another one takes the place of.
 func (b build) distinct() []rule {
-	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	b.apply(f)
+	translates := b.draft().nat.kind != ""
 	var list []rule
 	for _, r := range b.rules {
-		replaced := r.name == masquerade.name && f.nat.kind != ""
+		replaced := r.name == masquerade.name && translates
 		if !replaced && !slices.ContainsFunc(list, func(o rule) bool { return o.name == r.name && o.does == r.does }) {
 			list = append(list, r)
 		}
@@ -244,10 +246,8 @@ func (p Profile) contradiction() error {
 	if p.public && len(p.rules) > 0 {
 		return fmt.Errorf("%q: %s is a network without a router, so nothing can be added to it", p.Name, open)
 	}
-	f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
-	p.apply(f)
-	if f.err != nil {
-		return fmt.Errorf("%q: %w", p.Name, f.err)
+	if err := p.draft().err; err != nil {
+		return fmt.Errorf("%q: %w", p.Name, err)
 	}
 	of := map[uint16]string{}
 	for i, s := range p.services {

@@ -14,16 +14,23 @@ import (
 // host in it that has the profile's name.
 func behind(t *testing.T, profiles ...string) *internet {
 	t.Helper()
+	return behindWith(t, nil, profiles...)
+}
+
+// behindWith is behind with more hosts.
+func behindWith(t *testing.T, more []inventory.LabHost, profiles ...string) *internet {
+	t.Helper()
 	l := &inventory.Lab{
 		Latency:  10 * time.Millisecond,
 		Networks: []inventory.LabNetwork{{Name: "core", Profile: open}},
 		Hosts:    []inventory.LabHost{{Name: "relay1", Network: "core"}, {Name: "relay2", Network: "core"}},
 	}
 	for _, p := range profiles {
-		name := strings.ReplaceAll(p, " + ", "-and-")
+		name := networkName(p)
 		l.Networks = append(l.Networks, inventory.LabNetwork{Name: name, Profile: p})
 		l.Hosts = append(l.Hosts, inventory.LabHost{Name: name, Network: name})
 	}
+	l.Hosts = append(l.Hosts, more...)
 	i := &internet{T: t, lab: bring(t, Config{Lab: l}), hands: map[string]*hand{}}
 	i.relay1, i.relay2 = i.lab.hand(t, "relay1"), i.lab.hand(t, "relay2")
 	i.tcp, i.udp = map[string]int{}, map[string]int{}
@@ -64,6 +71,8 @@ func TestTheProcessesOfAHostAreBehindItsProfile(t *testing.T) {
 		for port, ok := range passes {
 			i.wantTCP(t, h, port, ok)
 		}
+		near := h.do(order{Do: "listen", Network: "udp4", Addr: ":0"}).ID
+		want(t, profile == "home", profile+", UDP", handEnd{h, near, i.addr("relay1", "4001")}, handEnd{i.relay1, i.udp["4001"], ""})
 		i.wantClosedInbound(t, h)
 	}
 }
@@ -71,7 +80,7 @@ func TestTheProcessesOfAHostAreBehindItsProfile(t *testing.T) {
 // behind is a hand on the host behind a profile, always the same.
 func (i *internet) behind(t *testing.T, profile string) *hand {
 	t.Helper()
-	host := strings.ReplaceAll(profile, " + ", "-and-")
+	host := networkName(profile)
 	if i.hands[host] == nil {
 		i.hands[host] = i.lab.hand(i, host)
 	}
@@ -130,4 +139,9 @@ func TestLinksHaveTheLatencyAskedFor(t *testing.T) {
 	if p50 := took[len(took)/2]; p50 > 6*latency {
 		t.Errorf("half of the round trips took %s and more, want about %s", p50, 4*latency)
 	}
+}
+
+// networkName is what a network, and the host in it, is called after its profile.
+func networkName(profile string) string {
+	return strings.NewReplacer(" + ", "-and-", " ", "-").Replace(profile)
 }

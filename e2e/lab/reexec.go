@@ -12,6 +12,7 @@ import (
 const (
 	initArg0    = "wce2e-lab-init"
 	hostArg0    = "wce2e-lab-host"
+	acmeArg0    = "wce2e-lab-acme"
 	doctorArg0  = "wce2e-lab-doctor" // and an empty folder to try things in
 	connectArg1 = "wce2e-lab-connect"
 )
@@ -21,6 +22,8 @@ const (
 	fdOrders = 3 // a JSON document; then the end of file is the end of the process
 	fdStatus = 4 // JSON lines back
 	fdSSH    = 5 // of a host: the listening unix socket
+
+	fdListener = 5 // of the ACME server: its TCP socket
 )
 
 // Reexec turns this process into the part of a lab that it was started as, and
@@ -33,6 +36,8 @@ func Reexec() {
 		os.Exit(exitOf(runInit()))
 	case os.Args[0] == hostArg0:
 		os.Exit(exitOf(runHost()))
+	case os.Args[0] == acmeArg0:
+		os.Exit(exitOf(runAuthority()))
 	case os.Args[0] == doctorArg0 && len(os.Args) == 2:
 		os.Exit(exitOf(runDoctor(os.Args[1])))
 	case len(os.Args) == 3 && os.Args[1] == connectArg1:

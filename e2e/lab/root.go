@@ -54,6 +54,9 @@ func makeRoot(o hostOrders) error {
 	if err == nil && o.Binary != "" {
 		err = r.bindFile(o.Binary, bystanderBinary)
 	}
+	for rel, file := range o.Share {
+		err = errors.Join(err, r.bindFile(file, filepath.Join(home, rel)))
+	}
 	if err != nil {
 		return err
 	}
@@ -167,11 +170,10 @@ func (r root) etc(o hostOrders) error {
 	if err := r.mkdir("etc", 0o755); err != nil {
 		return err
 	}
-	name := o.Machine.Name
 	var errs []error
 	for file, text := range map[string]string{
-		"hostname":      name + "\n",
-		"hosts":         fmt.Sprintf("127.0.0.1 localhost\n%s %s.%s %s\n", o.Machine.Addr.Addr(), name, o.Zone, name),
+		"hostname":      o.Machine.Name + "\n",
+		"hosts":         o.Machine.etcHosts(o.Zone),
 		"resolv.conf":   resolvConf(o.Machine.Resolver, o.Equipment.Search),
 		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 		"passwd":        fmt.Sprintf("%s:x:0:0::%s:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", login, home),
@@ -191,6 +193,11 @@ func (r root) etc(o hostOrders) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// etcHosts is where the host finds itself.
+func (m machine) etcHosts(zone string) string {
+	return fmt.Sprintf("127.0.0.1 localhost\n%s %s.%s %s\n", m.own(), m.Name, zone, m.Name)
 }
 
 func resolvConf(resolver netip.Addr, search string) string {

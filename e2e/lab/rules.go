@@ -34,6 +34,8 @@ type rule struct {
 	// first has it proven before the profile's other rules, which cannot be seen
 	// until it has let somebody in.
 	first bool
+	// link: it is about the link outside. Others are proven over one that is in order.
+	link bool
 }
 
 // iifname "lan" meta l4proto udp drop
@@ -180,8 +182,8 @@ func idleTCP(d time.Duration) rule {
 		proof: func(t *trial) error { return t.forgets("tcp", t.timer(d), flow.dead) }}
 }
 
-// shorter takes 0 for endless.
-func shorter(a, b time.Duration) time.Duration {
+// shorter is the one of two limits that is felt first; 0 is none.
+func shorter[T int | time.Duration](a, b T) T {
 	if a == 0 {
 		return b
 	}
@@ -205,11 +207,10 @@ var synProxy = rule{name: "syn-proxy", does: "the router answers every SYN itsel
 // sent, and Linux 6.18 takes no such packet (measured: a server that speaks first
 // waited until the client spoke).
 func (f *firewall) finishSYNProxy() {
-	const flags, syn, ack = 13, 0x02, 0x10
 	tcp := protocol(unix.IPPROTO_TCP)
 	raw := f.conn.AddChain(&nftables.Chain{Name: "raw", Table: f.table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
-	f.add(raw, in(lan), tcp, bitsAt(expr.PayloadBaseTransportHeader, flags, syn|ack, syn), []expr.Any{&expr.Notrack{}})
+	f.add(raw, in(lan), tcp, bitsAt(expr.PayloadBaseTransportHeader, tcpFlags, flagSYN|flagACK, flagSYN), []expr.Any{&expr.Notrack{}})
 	f.outgoing(tcp, state(expr.CtStateBitINVALID|expr.CtStateBitUNTRACKED),
 		[]expr.Any{&expr.SynProxy{Mss: 1460}})
 	f.passing(state(expr.CtStateBitINVALID), drop())

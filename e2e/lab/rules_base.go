@@ -31,7 +31,7 @@ var denyInbound = rule{name: "deny-inbound", does: "what comes in unasked is dro
 			if err := t.unansweredAt(t.stranger, t.host, t.freePort(), network, t.egress); err != nil {
 				return fmt.Errorf("%s to the network's address: %w", network, err)
 			}
-			if !t.host6.addr.IsValid() {
+			if !t.profile.ipv6 {
 				continue
 			}
 			if err := t.unanswered(t.server6, t.host6, port{network, t.freePort()}); err != nil {

@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -42,7 +43,11 @@ var addressRestricted = rule{name: "address-restricted", does: "hosts that were 
 //	prerouting: iifname "wan" meta l4proto udp dnat ip to th dport map @udp
 //	forward: ct status dnat ip daddr . ip saddr @peers accept
 //
-// and the same for TCP. The outside port is the inside one, as masquerade keeps it.
+// and the same for TCP. The outside port is the inside one, as masquerade keeps
+// it. For hosts behind the same router, if mappings are open to them:
+//
+//	prerouting: iifname "lan" ip daddr ROUTER meta l4proto udp dnat ip to th dport map @udp
+//	postrouting: oifname "lan" ip saddr LAN ct status dnat snat ip to ROUTER
 func (f *firewall) finishHoles() {
 	ipv4 := family(unix.NFPROTO_IPV4)
 	passes := translatedIn()
@@ -65,12 +70,23 @@ func (f *firewall) finishHoles() {
 		f.outgoing(ipv4, protocol(number),
 			load(expr.PayloadBaseTransportHeader, sourcePort, 2, 1), load(expr.PayloadBaseNetworkHeader, ipSource, 4, 2),
 			[]expr.Any{&expr.Dynset{Operation: unix.NFT_DYNSET_OP_UPDATE, SrcRegKey: 1, SrcRegData: 2, SetName: holes.Name, SetID: holes.ID}})
-		f.add(inbound, in(wan), ipv4, protocol(number), load(expr.PayloadBaseTransportHeader, destinationPort, 2, 1), []expr.Any{
+		enter := slices.Concat(protocol(number), load(expr.PayloadBaseTransportHeader, destinationPort, 2, 1), []expr.Any{
 			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: holes.Name, SetID: holes.ID},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
 		})
+		if f.holes {
+			f.add(inbound, in(wan), ipv4, enter)
+		}
+		if f.hairpin {
+			f.add(inbound, in(lan), goesTo(f.outside), enter)
+		}
 	}
-	f.add(f.forward, in(wan), passes, accept())
+	if f.holes {
+		f.add(f.forward, in(wan), passes, accept())
+	}
+	if f.hairpin {
+		f.add(f.postrouting(), out(lan), f.fromInside(), translatedIn(), snatTo(f.outside))
+	}
 }
 
 // translatedIn asks whether conntrack has given a flow another destination.

@@ -90,12 +90,17 @@ func (f *firewall) finishNAT() {
 	if !f.hides {
 		return
 	}
-	chain := f.conn.AddChain(&nftables.Chain{Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	chain := f.postrouting()
 	if f.nat.how != nil {
 		for _, hasPorts := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			f.add(chain, out(wan), family(unix.NFPROTO_IPV4), protocol(hasPorts), f.nat.how)
 		}
 	}
 	f.add(chain, out(wan), family(unix.NFPROTO_IPV4), []expr.Any{&expr.Masq{}})
+}
+
+// postrouting is where sources are rewritten. Adding it again changes nothing.
+func (f *firewall) postrouting() *nftables.Chain {
+	return f.conn.AddChain(&nftables.Chain{Name: "postrouting", Table: f.table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 }

@@ -74,6 +74,9 @@ func (t *trial) swallowsLongPackets(bytes int) error {
 	}
 	for _, p := range ways {
 		if p.network == "tcp" {
+			if t.clamps() {
+				continue // nobody sends full segments
+			}
 			if err := t.swallowsLongSegments(p, bytes); err != nil {
 				return err
 			}

@@ -74,6 +74,18 @@ func (e handEnd) send(to handEnd, text string, wait time.Duration) error {
 	return nil
 }
 
+// want has text pass, or get lost without a word.
+func want(t *testing.T, passes bool, what string, from, to handEnd) {
+	t.Helper()
+	say, word := from.lost, "lost"
+	if passes {
+		say, word = from.says, "let through"
+	}
+	if err := say(to, what); err != nil {
+		t.Errorf("%s is to be %s: %v", what, word, err)
+	}
+}
+
 // alive is nil when both directions carry.
 func (f handFlow) alive() error {
 	return errors.Join(f.near.says(f.far, "a question"), f.far.says(f.near, "an answer"))

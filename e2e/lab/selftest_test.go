@@ -34,7 +34,7 @@ func TestEveryProofFailsWithoutWhatItProves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := SelfTest(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)), mutants...)
+	found, err := Mutate(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if r, ok := errors.AsType[*RefusedError](err); ok {
 		t.Skipf("SKIPPED: no lab on this machine: %v", r)
 	}

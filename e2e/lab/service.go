@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
 )
 
 // A service is what a network runs for its hosts, or against them, beyond the
@@ -42,12 +43,15 @@ type equipment struct {
 
 // router is a network's router, as its services see it.
 type router struct {
+	index int   // of its site
+	self  netNS // lab init's own
 	ns    netNS
 	addr  netip.Addr // in its network
 	pki   authorities
-	world *zone   // the internet's names
-	local *zone   // names of this network
-	names answers // what its resolver says; services put theirs before it
+	world *zone    // the internet's names
+	local *zone    // names of this network
+	names answers  // what its resolver says; services put theirs before it
+	ports *portMap // that it has lent to hosts
 	fail  func(error)
 }
 
@@ -62,7 +66,8 @@ func (n *network) startServices(world *zone, fail func(error)) error {
 	}
 	for i, s := range n.plan.Sites {
 		local := &zone{origin: localZone, records: map[string][]dns.RR{}}
-		r := &router{ns: n.sites[i], addr: s.LAN.Addr(), pki: n.pki, world: world, local: local, fail: fail}
+		r := &router{index: i, self: n.self, ns: n.sites[i], addr: s.router(), pki: n.pki, world: world, local: local,
+			ports: &portMap{ns: n.sites[i]}, fail: fail}
 		r.names = local.before(world.answer)
 		if err := r.start(s.Profile); err != nil {
 			return fmt.Errorf("network %s: %w", s.Name, err)
@@ -81,6 +86,9 @@ func (r *router) start(profile string) error {
 			return err
 		}
 	}
+	if r.names == nil { // a service is the whole resolver
+		return nil
+	}
 	return r.names.serve(r.ns, r.addr, r.fail)
 }
 
@@ -97,7 +105,7 @@ func (n *network) equipment(m machine) (equipment, error) {
 		return e, nil
 	}
 	// As if it had asked a public authority by ACME.
-	cert, err := n.pki.web.issue(m.Name+"."+n.plan.Zone, m.Addr.Addr().String())
+	cert, err := n.pki.web.issue(m.Name+"."+n.plan.Zone, m.own().String())
 	if err != nil {
 		return e, err
 	}
@@ -169,15 +177,41 @@ func (ns netNS) dial(ctx context.Context, network, addr string) (c net.Conn, err
 	return c, err
 }
 
+// outside is the router's own address on the internet at this time.
+func (r *router) outside() (addr netip.Addr, err error) {
+	err = r.ns.edit(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(wan)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", wan, err)
+		}
+		addrs, err := h.AddrList(l, netlink.FAMILY_V4)
+		if err != nil || len(addrs) == 0 {
+			return errors.Join(err, fmt.Errorf("%s has no IPv4 address", wan))
+		}
+		addr, _ = netip.AddrFromSlice(addrs[0].IP.To4())
+		return nil
+	})
+	return addr, err
+}
+
 // listen opens a TCP listener inside ns.
 func (ns netNS) listen(at netip.AddrPort) (l net.Listener, err error) {
 	var c net.ListenConfig
 	c.SetMultipathTCP(false) // where a flow was redirected from is known for plain TCP only
 	err = ns.do(func() (err error) {
-		l, err = c.Listen(context.Background(), "tcp4", at.String())
+		l, err = c.Listen(context.Background(), "tcp", at.String())
 		return err
 	})
 	return l, err
+}
+
+// listenUDP opens a UDP socket inside ns.
+func (ns netNS) listenUDP(at netip.AddrPort) (c *net.UDPConn, err error) {
+	err = ns.do(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		return err
+	})
+	return c, err
 }
 
 // splice joins two connections until both directions have ended, and closes

@@ -38,6 +38,8 @@ type trial struct {
 	second   place // another one; servers[1]
 	servers  []place
 	stranger place      // a server that the host sends nothing to
+	outer    place      // the router's next hop outside if it is its provider's, or else stranger
+	front    netip.Addr // the router's address on that side
 	nobody   netip.Addr // a public address that swallows all that is sent to it
 	host6    place      // the same over IPv6; invalid addresses where there is none
 	router6  place
@@ -45,6 +47,7 @@ type trial struct {
 
 	name      string // of server, in the internet's DNS
 	dnsaddr   string // a name below which DNS has server's multiaddr: _dnsaddr.<dnsaddr> TXT
+	wire      *wire  // outside the router; nil without one
 	equipment equipment
 	pki       authorities
 
@@ -73,7 +76,7 @@ var errHidden = errors.New("other rules leave nothing to be seen of it")
 const (
 	// silence is how long nothing has to arrive for it to have been dropped: many
 	// round trips of the lab in which profiles prove themselves.
-	silence = 300 * time.Millisecond
+	silence = 400 * time.Millisecond
 	// answerWait is for what has to come, on a machine that is busy with other labs:
 	// a handshake whose first packet got lost, and a second one.
 	answerWait = 5 * time.Second
@@ -212,6 +215,7 @@ func (t *trial) dialUDP(from place, to netip.AddrPort, options ...option) (*end,
 func (t *trial) dialWith(d net.Dialer, from place, network string, to netip.AddrPort, options []option) (*end, error) {
 	d.KeepAlive, d.Control = -1, control(options)
 	d.SetMultipathTCP(false)
+	to = toward(from.addr, to)
 	var c net.Conn
 	err := from.ns.do(func() (err error) {
 		c, err = d.DialContext(t.ctx, network, to.String())
@@ -224,12 +228,24 @@ func (t *trial) dialWith(d net.Dialer, from place, network string, to netip.Addr
 	return &end{name: "host", stream: c, peer: to}, nil
 }
 
+// toward is to as somebody at addr reaches it, who may have IPv6 only.
+func toward(addr netip.Addr, to netip.AddrPort) netip.AddrPort {
+	if addr.Is6() && to.Addr().Is4() {
+		return netip.AddrPortFrom(in6(to.Addr()), to.Port())
+	}
+	return to
+}
+
 // packets opens a UDP socket, which writes to peer.
 func (t *trial) packets(at place, port uint16, peer netip.AddrPort, options ...option) (*end, error) {
+	network := "udp4" // "udp" makes a socket of both families of 0.0.0.0
+	if at.addr.Is6() {
+		network = "udp6"
+	}
 	var c net.PacketConn
 	err := at.ns.do(func() (err error) {
 		l := net.ListenConfig{Control: control(options)}
-		c, err = l.ListenPacket(t.ctx, "udp", at.at(port).String())
+		c, err = l.ListenPacket(t.ctx, network, at.at(port).String())
 		return err
 	})
 	if err != nil {
@@ -308,10 +324,14 @@ func (e *end) local() netip.AddrPort {
 
 func (e *end) write(text string) (err error) {
 	if e.packet != nil {
-		_, err = e.packet.WriteToUDPAddrPort([]byte(text), e.peer)
+		own := e.packet.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		_, err = e.packet.WriteToUDPAddrPort([]byte(text), toward(own, e.peer))
 		return err
 	}
-	_, err = io.WriteString(e.stream, text)
+	// What vanishes on its way fills the sender's buffer at some point.
+	if err = e.stream.SetWriteDeadline(time.Now().Add(answerWait)); err == nil {
+		_, err = io.WriteString(e.stream, text)
+	}
 	return err
 }
 

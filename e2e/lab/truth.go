@@ -32,6 +32,9 @@ type Truth struct {
 	// holes are the transports by which strangers reach a donor directly, once it
 	// has used them.
 	holes []string
+	// inner networks are behind another one, which stops strangers whatever this one
+	// lets in.
+	inner bool
 }
 
 // Event is something that a network does by itself.
@@ -76,6 +79,7 @@ const (
 	IPv6Broken         Cause = "ipv6_broken"          // IPv6 seems to be there
 	HTTPIntercepted    Cause = "http_intercepted"     // somebody reads plain HTTP
 	FlowsLimited       Cause = "flows_limited"        // few flows at a time
+	BytesCapped        Cause = "bytes_capped"         // flows freeze when so much has come
 	Throttled          Cause = "throttled"            // little goes through
 	Lossy              Cause = "lossy"                // packets get lost
 	Slow               Cause = "slow"                 // round trips are long
@@ -139,12 +143,18 @@ func (t Truth) exposed() Truth {
 	return t
 }
 
+// behindAnother is t where a provider's router stops strangers on their way.
+func (t Truth) behindAnother() Truth {
+	t.inner = true
+	return t
+}
+
 // settled adds the verdicts that follow from the rest.
 func (t Truth) settled() Truth {
 	switch {
 	case len(t.Ways) == 0:
 		t.Verdicts = worse(t.Verdicts, isolated)
-	case len(both(t.holes, t.Ways)) > 0:
+	case len(both(t.holes, t.Ways)) > 0 && !t.inner:
 		t.Verdicts = worse(t.Verdicts, map[string]string{"firewall": inconclusive})
 	}
 	return t
@@ -160,6 +170,7 @@ func (t Truth) with(other Truth) Truth {
 		Lifetime: t.Lifetime,
 		Events:   slices.Concat(t.Events, other.Events),
 		Causes:   slices.Concat(t.Causes, other.Causes),
+		inner:    t.inner || other.inner,
 	}
 	if sum.Lifetime == 0 || other.Lifetime != 0 && other.Lifetime < sum.Lifetime {
 		sum.Lifetime = other.Lifetime

@@ -3,7 +3,6 @@
 package lab
 
 import (
-	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -53,10 +52,12 @@ func TestTheTruthOfAComposedProfileFollowsFromItsParts(t *testing.T) {
 		// No port is opened that nothing leaves by.
 		"full-cone + institutional": {Ways: webWays, Causes: []Cause{TCPPortsBlocked, UDPBlocked}},
 		"blocked + nat-rebind":      {Verdicts: isolated, Causes: []Cause{AllBlocked, NATRebinds}, Events: rebound.Events},
+		// A provider's router lets nobody in to what is open behind it.
+		"double-nat + port-forward": {Ways: everyWay, Direct: punched},
 		"home + dns-hijack":         {Ways: everyWay, Direct: punched, Causes: []Cause{DNSLies}},
 	} {
 		got := truthOf(t, name)
-		got.holes = nil
+		got.holes, got.inner = nil, false
 		if len(got.Direct) == 0 {
 			got.Direct = nil
 		}
@@ -104,7 +105,7 @@ func TestTimersAreAsLongAsTheProfileSaysWhereNothingIsProven(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, proving := range []bool{false, true} {
-			f := newFirewall(new(nftables.Conn), netip.Addr{}) // which is never sent
+			f := newFirewall(new(nftables.Conn), surroundings{}) // which is never sent
 			f.proving = proving
 			p.apply(f)
 			if proving {

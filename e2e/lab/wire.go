@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -13,20 +14,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wire is a cable with latency between two interfaces: packet sockets, since
-// some kernels have no netem and close /dev/net/tun to ordinary users. Frames
-// keep their virtio header, so that checksums that the sender left to its card
-// and segments of up to 64 KiB pass as they are.
+// wire is a cable between two interfaces, as good as its link, and perhaps with
+// somebody who looks at what passes: packet sockets, since some kernels have no
+// netem and close /dev/net/tun to ordinary users. Frames keep their virtio header,
+// so that checksums that the sender left to its card and segments of up to 64 KiB
+// pass as they are, unless the link or the box has to see them packet by packet.
 type wire struct {
-	ways [2]*way
+	ways [2]*way // from the near end, and to it
 	flaw flaw
+	link atomic.Pointer[link]
+	box  atomic.Pointer[box] // nil: nobody looks into what passes
+
+	mu       sync.Mutex // guards the fields below
+	asked    link       // what it is to be
+	smoothed bool       // and is not for now
 }
 
 // way is one direction of a wire.
 type way struct {
+	*wire
+	number   int // 0 is from the near end
 	from, to *tap
-	delay    time.Duration
-	flaw     *flaw // the wire's
+	course   course
 	queue    chan frame
 	queued   atomic.Int64 // bytes in queue
 	dropped  atomic.Int64 // frames that found it full
@@ -54,21 +63,22 @@ const (
 	socketBuffer = 8 << 20
 )
 
-// newWire connects interfaces a and b of the calling thread's namespace.
-func newWire(a, b string, delay time.Duration) (*wire, error) {
-	ta, err := openTap(a)
+// newWire connects interfaces near and far of the calling thread's namespace. It
+// is the n-th wire of its lab.
+func newWire(n int, near, far string) (*wire, error) {
+	ta, err := openTap(near)
 	if err != nil {
 		return nil, err
 	}
-	tb, err := openTap(b)
+	tb, err := openTap(far)
 	if err != nil {
 		ta.file.Close()
 		return nil, err
 	}
 	w := new(wire)
-	w.ways = [2]*way{
-		{from: ta, to: tb, delay: delay, flaw: &w.flaw, queue: make(chan frame, queueFrames)},
-		{from: tb, to: ta, delay: delay, flaw: &w.flaw, queue: make(chan frame, queueFrames)},
+	w.link.Store(new(link))
+	for i, ends := range [2][2]*tap{{ta, tb}, {tb, ta}} {
+		w.ways[i] = &way{wire: w, number: i, from: ends[0], to: ends[1], course: newCourse(2*n + i), queue: make(chan frame, queueFrames)}
 	}
 	return w, nil
 }
@@ -82,6 +92,32 @@ func (w *wire) run(fail func(error)) {
 	}
 }
 
+// set gives a wire the qualities of a link, and returns those it had.
+func (w *wire) set(l link) (before link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, w.asked = w.asked, l
+	w.update()
+	return before
+}
+
+// smooth has a wire be in order, while something else is tried over it, or lets
+// it be as it was asked to.
+func (w *wire) smooth(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.smoothed = on
+	w.update()
+}
+
+func (w *wire) update() {
+	l := w.asked
+	if w.smoothed {
+		l.Delay, l.Jitter, l.Loss, l.Reorder, l.Rate = min(l.Delay, provingLatency), 0, 0, 0, 0
+	}
+	w.link.Store(&l)
+}
+
 // receive takes frames off the near interface and stamps when they are due.
 func (w *way) receive() error {
 	in := newBatch()
@@ -93,19 +129,42 @@ func (w *way) receive() error {
 		if err != nil {
 			return fmt.Errorf("read from %s: %w", w.from.name, err)
 		}
-		due := time.Now().Add(w.delay)
+		now, l := time.Now(), w.link.Load()
 		for i := range n {
 			size := int(in.msgs[i].n)
 			if in.msgs[i].hdr.Flags&unix.MSG_TRUNC != 0 || w.queued.Load() > queueBytes {
 				w.dropped.Add(1)
 				continue
 			}
-			if w.flaw.loses(in.bufs[i][:size]) {
+			if !w.lets(in.bufs[i][:size], l) {
 				continue
 			}
-			w.enqueue(frame{data: in.take(i, size), due: due})
+			due, f := w.course.takes(l, size-virtioSize, now)
+			switch f {
+			case arrives:
+				w.enqueue(frame{data: in.take(i, size), due: due})
+			case overtaken:
+				late := frame{data: in.take(i, size), due: due}
+				time.AfterFunc(overtaking, func() { w.enqueue(late) })
+			case crowdedOut:
+				w.dropped.Add(1)
+			}
 		}
 	}
+}
+
+// lets tells whether a frame gets onto the wire at all.
+func (w *way) lets(frame []byte, l *link) bool {
+	if w.flaw.cut.Load() || l.maxPacket > 0 && packetSize(frame) > l.maxPacket {
+		return false
+	}
+	b := w.box.Load()
+	return b == nil || b.lets(w.number, frame)
+}
+
+// inject puts a frame of a box's own onto the wire.
+func (w *wire) inject(way int, data []byte) {
+	w.ways[way].enqueue(frame{data: data, due: time.Now().Add(w.link.Load().Delay)})
 }
 
 func (w *way) enqueue(f frame) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 	"sync"
@@ -151,9 +152,10 @@ func unreachable(ctx context.Context, s settings, err error) error {
 }
 
 // isBroken tells whether an error is of the line, not of what was said over it.
+// Through a ProxyCommand the line is a pipe, which ends as a file does.
 func isBroken(err error) bool {
 	var network net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, fs.ErrClosed) || errors.As(err, &network)
 }
 
 // watch waits for the end of the connection, and takes down what it went through.

@@ -3,6 +3,10 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -210,5 +214,22 @@ func TestWithoutSSHTheLibraryReadsTheConfig(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), "box", Config{SSHConfig: filepath.Join(s.dir, "nothing")}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a config that is not there: %v", err)
+	}
+}
+
+func TestALineThatEndsIsToldFromAnAnswerThatIsAnError(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("failed to send packet: %w", &fs.PathError{Op: "read", Path: "|0", Err: fs.ErrClosed}), true}, // of a ProxyCommand's pipe
+		{fmt.Errorf("ssh: %w", net.ErrClosed), true},
+		{io.ErrUnexpectedEOF, true},
+		{fs.ErrNotExist, false},
+		{&NoSpace{}, false},
+	} {
+		if got := isBroken(c.err); got != c.want {
+			t.Errorf("%v: %t", c.err, got)
+		}
 	}
 }

@@ -23,7 +23,8 @@ type holdChart struct {
 	Left    float64
 	Right   float64
 	X, Y    []tick
-	Bar     band // the hold itself
+	Bar     band   // the hold itself
+	Dead    []band // the donor's link was cut
 	Lines   []string
 	Dots    []dot
 	Flags   []callout
@@ -63,6 +64,10 @@ func (s *story) holdChart() holdChart {
 	}
 	c := holdChart{Width: 1120, Height: 300, Left: 64, Right: 1100, Top: 46, Base: 262}
 	x := s.holdTimes(c, start, end, pings)
+	flags, extra := stagger(s.holdFlags(x, start, end, donor))
+	c.Flags = flags
+	room := flagRow * float64(extra)
+	c.Top, c.Base, c.Height = c.Top+room, c.Base+room, c.Height+room
 	y := axis{low: 0, high: niceTop(pings), at: c.Base, to: c.Top}
 	c.X, c.Y = x.ticks(10), y.msTicks(4)
 	until := s.to
@@ -74,7 +79,7 @@ func (s *story) holdChart() holdChart {
 		c.Dots = append(c.Dots, s.pingDot(p, x, y, start.data.Conn))
 	}
 	c.Lines = heldLines(pings, x, y)
-	c.Flags = stagger(s.holdFlags(x, start, end, donor))
+	c.Dead = s.deadBands(x, donor.name, until)
 	c.Stats = s.holdStats(start, end, pings)
 	c.Caption = s.holdCaption(start, donor)
 	return c
@@ -171,26 +176,15 @@ func (s *story) holdFlags(x timeAxis, start, end *mark[evidence.Hold], donor *ho
 		}
 		flags = append(flags, callout{X: x.x(end.at), End: true, Class: "edge", Label: label, Seq: end.seq})
 	}
-	for _, f := range s.faults {
-		flags = append(flags, callout{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, s.nameOf(f.host)), Seq: f.seq})
+	for _, f := range s.faultFlags(x) {
+		if f.Seq > start.seq { // the drawing does not go back to those before
+			flags = append(flags, f)
+		}
 	}
 	for _, m := range donor.events {
 		if m.Kind == "conn.closed" && m.Conn == start.data.Conn && m.at.After(start.at) && (end == nil || m.at.Before(end.at)) {
 			flags = append(flags, callout{X: x.x(m.at), Class: "closed", Label: "held connection closed", Seq: m.seq})
 		}
-	}
-	return flags
-}
-
-// stagger keeps the labels of neighbours apart: two rows, and towards the middle.
-func stagger(flags []callout) []callout {
-	slices.SortStableFunc(flags, func(a, b callout) int { return int(a.X - b.X) })
-	for i := range flags {
-		flags[i].Y = 14
-		if i%2 == 1 {
-			flags[i].Y = 30
-		}
-		flags[i].End = flags[i].End || flags[i].X > 800
 	}
 	return flags
 }

@@ -12,8 +12,11 @@ var htmlText string
 //go:embed report.css
 var css string
 
+// Style is the style sheet of a report, for other pages that tell of runs.
+func Style() template.CSS { return template.CSS(css) }
+
 var htmlTemplate = template.Must(template.New(HTMLFile).Funcs(template.FuncMap{
-	"css":  func() template.CSS { return template.CSS(css) }, // ours, not the bundle's
+	"css":  Style, // ours, not the bundle's
 	"icon": icon,
 	"addr": shortAddr,
 	"add":  func(a, b float64) float64 { return round(a + b) },

@@ -59,10 +59,10 @@ const maxBars = 1500
 func (s *story) laneChart() laneChart {
 	c := laneChart{Width: 1120, Left: laneLeft, Right: laneRight}
 	x := timeAxis{axis{low: 0, high: max(0.1, s.to.Sub(s.from).Seconds()), at: laneLeft, to: laneRight}, s.from}
-	c.Flags = stagger(s.laneFlags(x))
-	c.Top = 4
-	if len(c.Flags) > 0 {
-		c.Top = 36 // room for their labels
+	flags, extra := stagger(s.laneFlags(x))
+	c.Flags, c.Top = flags, 4
+	if len(flags) > 0 {
+		c.Top = flagTop + flagRow*float64(flagRows+extra) - 10
 	}
 	y, hidden := c.Top+4, 0
 	for _, h := range s.hosts {
@@ -97,10 +97,7 @@ func (s *story) laneChart() laneChart {
 func (c laneChart) HoldHeight() float64 { return round(c.Height - c.Top - laneBottom) }
 
 func (s *story) laneFlags(x timeAxis) []callout {
-	var flags []callout
-	for _, f := range s.faults {
-		flags = append(flags, callout{X: x.x(f.at), Class: "fault", Label: words(f.data.Fault, f.host), Seq: f.seq})
-	}
+	flags := s.faultFlags(x)
 	for _, e := range s.exits {
 		flags = append(flags, callout{X: x.x(e.at), Class: "closed", Label: e.host + " died", Seq: e.seq})
 	}

@@ -197,8 +197,7 @@ func (s *story) network(h *host) string {
 	if s.lab == nil {
 		return network
 	}
-	in := s.lab.Hosts[h.name]
-	if profile := s.lab.Networks[in]; profile != "" {
+	if profile := s.lab.Networks[s.labNetwork(h)]; profile != "" {
 		return fmt.Sprintf("%s, profile %s", network, profile)
 	}
 	return network
@@ -223,7 +222,7 @@ type incident struct {
 func (s *story) incidents() []incident {
 	var list []incident
 	for _, f := range s.faults {
-		list = append(list, incident{f.seq, s.since(f.at), f.host, words("broken on purpose:", f.data.Fault, f.data.Detail), ""})
+		list = append(list, incident{f.seq, s.since(f.at), f.host, words("done on purpose:", f.data.Say(f.host), parenthesis(f.data.Detail)), ""})
 	}
 	for _, e := range s.exits {
 		list = append(list, incident{e.seq, s.since(e.at), e.host, exitText(e.data), e.data.Tail})
@@ -237,6 +236,13 @@ func (s *story) incidents() []incident {
 	}
 	slices.SortFunc(list, func(a, b incident) int { return int(a.Seq) - int(b.Seq) })
 	return list
+}
+
+func parenthesis(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "(" + text + ")"
 }
 
 func exitText(e evidence.Exit) string {

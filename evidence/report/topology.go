@@ -21,14 +21,46 @@ type topology struct {
 	Passed    bool   // one of them arrived
 }
 
+// Height of the drawing, with the remarks below it.
+func (t topology) Height() float64 {
+	height := drawnHeight
+	for _, end := range []site{t.Donor, t.Submitter} {
+		if n := len(end.Then); n > 0 {
+			height = max(height, end.Then[n-1].Y+8)
+		}
+	}
+	return height
+}
+
 // site is one end of the drawing.
-type site struct{ Name, Role, Network string }
+type site struct {
+	Name, Role, Network string
+	Then                []remark // how that changed
+}
+
+// remark is a line of text below the drawing.
+type remark struct {
+	Y    float64
+	Text string
+}
+
+// remarks gives lines of text their places.
+func remarks(lines []string) []remark {
+	var list []remark
+	for i, l := range lines {
+		list = append(list, remark{drawnHeight + 16*float64(i+1), l})
+	}
+	return list
+}
+
+// drawnHeight is how high the drawing of the topology is without remarks.
+const drawnHeight = 190.0
 
 func (s *story) siteOf(h *host, role string) site {
 	if h == nil {
 		return site{Name: "no " + role, Role: role}
 	}
-	return site{h.name, role, s.network(h)}
+	return site{h.name, role, s.network(h), remarks(s.whereabouts(h))}
 }
 
 func (s *story) topology() topology {
@@ -113,6 +145,11 @@ func (s *story) sentence(t topology) string {
 	}
 	fmt.Fprintf(&b, "%s. The donor %s stood behind the network %s, the submitter %s behind %s. ",
 		kind, t.Donor.Name, or(t.Donor.Network, "(none)"), t.Submitter.Name, or(t.Submitter.Network, "(none)"))
+	for _, end := range []site{t.Donor, t.Submitter} {
+		if len(end.Then) > 0 {
+			fmt.Fprintf(&b, "That changed for %s, as said below the drawing. ", end.Name)
+		}
+	}
 	if t.Held {
 		fmt.Fprintf(&b, "The donor reached the relay %s, %s, over %s. ", t.Relay.Name, t.Relay.Network, or(t.Way, "a connection that the trace does not show"))
 	} else {

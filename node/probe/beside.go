@@ -22,25 +22,27 @@ import (
 // a tunnel's to spare: what the daemon falls back to.
 const smallSegment = 1200
 
-// suspecting begins to look at what the silence of a layer may mean when it has been
-// silent for a while. stop is called when the layer has ended, and tells whether
-// that has not begun.
-func (p *prober) suspecting(ctx context.Context, w way, op netcheck.Operation) (stop func() bool) {
-	if op == netcheck.Connect || op == netcheck.ProxyTunnel {
-		return func() bool { return true }
+// watched is a step of a way. Where it fails, or is silent for a while, it is looked
+// beside it what that may mean; unless the way is such a look itself.
+func (p *prober) watched(ctx context.Context, t *transaction, w way, op netcheck.Operation, within time.Duration, do func(context.Context, *netcheck.Record) error) error {
+	if t.mute {
+		return t.step(ctx, op, within, do)
 	}
-	p.work.Add(1)
-	timer := time.AfterFunc(p.suspect, func() {
+	explain := func() {
 		defer p.work.Done()
 		p.explain(ctx, w, op)
-	})
-	return func() bool {
-		if timer.Stop() {
-			p.work.Done()
-			return true
-		}
-		return false
 	}
+	p.work.Add(1)
+	timer := time.AfterFunc(p.suspect, explain)
+	err := t.step(ctx, op, within, do)
+	switch {
+	case !timer.Stop(): // it explains already
+	case err != nil && ctx.Err() == nil:
+		go explain()
+	default:
+		p.work.Done()
+	}
+	return err
 }
 
 // explain looks, once for each IP, port and layer, at what a failure may mean.
@@ -98,7 +100,7 @@ func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 	t.shared.Proto = string(op)
 	_ = t.step(ctx, netcheck.Size, p.connect+p.layer, func(ctx context.Context, r *netcheck.Record) error {
 		r.Facts.Segment = smallSegment
-		s, _, err := p.reach(ctx, quiet, w, false)
+		s, _, err := p.reach(ctx, quiet, w)
 		if s != nil {
 			defer s.close()
 			if op == netcheck.Identify {

@@ -65,6 +65,10 @@ type pace struct {
 	turns    int           // ways that are tried at the same time
 }
 
+// announceFor is how long the network's proxy script is waited for: the search for it
+// (4 s), and asking it, in a process of its own.
+const announceFor = 10 * time.Second
+
 // The paces. In 3.2 s Linux sends a SYN four times (at 0, 1, 2, 3 s; older systems
 // twice), in 2.6 s TCP sends a lost segment again at least twice on a satellite
 // link: so what a lost packet can do, it does not do here. Together they stay below
@@ -114,12 +118,14 @@ func Run(ctx context.Context, cfg Config) (netcheck.Report, error) {
 	}
 	local := look()
 	p.askers = p.findAskers(local.Resolvers)
-	p.work.Go(func() { local.Proxies = p.announcedProxies(ctx) })
+	var proxies []netcheck.Proxy
+	p.work.Go(func() { proxies = p.announcedProxies(ctx) })
 	p.surroundings(ctx, local)
 	for i, a := range addrs {
 		p.target(ctx, i, a)
 	}
 	p.work.Wait()
+	local.Proxies = proxies
 	p.whereItStood(ctx)
 	for _, a := range p.askers {
 		a.close()

@@ -155,6 +155,72 @@ func TestEveryTransportOfARelayIsTakenToAReservation(t *testing.T) {
 	})
 }
 
+// texts knows one name's TXT records, and no address.
+type texts struct {
+	nothing
+	name   string
+	values []string
+}
+
+func (z texts) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	if strings.TrimSuffix(name, ".") == z.name {
+		return z.values, nil
+	}
+	return z.nothing.LookupTXT(ctx, name)
+}
+
+func TestANameLeadsToAddressesAndEachIsDialledOnce(t *testing.T) {
+	addrs, id := relay(t)
+	name := "/dnsaddr/relays.example.org"
+	cfg := alone(name, addrs["tcp"], name+"/p2p/"+id, "/dnsaddr/nobody.example.org")
+	cfg.System = texts{name: "_dnsaddr.relays.example.org", values: []string{
+		"dnsaddr=" + addrs["tcp"], "dnsaddr=" + addrs["ws"], "dnsaddr=/dnsaddr/relays.example.org", "no address at all", "dnsaddr=/nonsense"}}
+	report := run(t, cfg)
+	for i, want := range []int{2, 1, 2, 0} {
+		if got := report.Targets[i].Leads; len(got) != want {
+			t.Errorf("%s leads to %q", report.Targets[i].Addr, got)
+		}
+	}
+	if got := of(report, "ws", netcheck.Connect, ""); len(got) != 1 || got[0].Lead != addrs["ws"] {
+		t.Errorf("the WebSocket address was dialled: %+v", got)
+	}
+	denied := 0
+	for _, r := range of(report, "", netcheck.Resolve, "system") {
+		if strings.Contains(r.Facts.Question, "nobody") && r.Failure != nil && *r.Failure == netcheck.NXDomain {
+			denied++
+		}
+	}
+	if denied != 1 {
+		t.Errorf("a name that does not exist was denied %d times", denied)
+	}
+}
+
+func TestSilenceIsKeptAndMeasured(t *testing.T) {
+	addrs, _ := relay(t)
+	cfg := alone(addrs["tcp"], addrs["quic-v1"])
+	cfg.Silences = []time.Duration{100 * time.Millisecond, 500 * time.Millisecond}
+	report := run(t, cfg)
+	for _, transport := range []string{"tcp", "quic-v1"} {
+		got := of(report, transport, netcheck.Keepalive, "ping")
+		if len(got) != 2 {
+			t.Fatalf("%s: %+v", transport, got)
+		}
+		for _, r := range got {
+			if r.Failure != nil || r.T < r.Facts.Silence || r.Sent == 0 {
+				t.Errorf("%s: %+v", transport, r)
+			}
+		}
+	}
+}
+
+func TestATargetThatCannotBeDialledIsSaidBeforeAnythingIsDone(t *testing.T) {
+	for _, bad := range []string{"relay.example.org:443", "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit", "/ip4/127.0.0.1/udp/1"} {
+		if report, err := probe.Run(t.Context(), alone(bad)); err == nil || report.Version != 0 || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestEachKindOfFailureHasItsLayerAndItsWord(t *testing.T) {
 	addrs, _ := relay(t)
 	stranger := "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"

@@ -24,19 +24,12 @@ import (
 const quicIdle = 30 * time.Second
 
 // reachQUIC shakes hands by QUIC: libp2p's TLS is in it, and the muxer.
-func (p *prober) reachQUIC(ctx context.Context, t *transaction, w way, beside bool) (s *session, failed netcheck.Operation, err error) {
+func (p *prober) reachQUIC(ctx context.Context, t *transaction, w way) (s *session, failed netcheck.Operation, err error) {
 	t.shared.Proto = "quic-v1"
-	stop := func() bool { return false }
-	if beside {
-		stop = p.suspecting(ctx, w, netcheck.QUIC)
-	}
-	err = t.step(ctx, netcheck.QUIC, p.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
+	err = p.watched(ctx, t, w, netcheck.QUIC, p.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
 		s, err = p.dialQUIC(ctx, t, w, r)
 		return err
 	})
-	if stop() && err != nil && ctx.Err() == nil {
-		p.work.Go(func() { p.explain(ctx, w, netcheck.QUIC) })
-	}
 	return s, netcheck.QUIC, err
 }
 
@@ -149,22 +142,15 @@ func ofStream(err error) error {
 }
 
 // reachWebTransport dials by the library's transport as a whole: it has no seams.
-func (p *prober) reachWebTransport(ctx context.Context, t *transaction, w way, beside bool) (s *session, failed netcheck.Operation, err error) {
+func (p *prober) reachWebTransport(ctx context.Context, t *transaction, w way) (s *session, failed netcheck.Operation, err error) {
 	t.shared.Proto = "webtransport"
-	stop := func() bool { return false }
-	if beside {
-		stop = p.suspecting(ctx, w, netcheck.QUIC)
-	}
-	err = t.step(ctx, netcheck.QUIC, p.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
+	err = p.watched(ctx, t, w, netcheck.QUIC, p.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
 		s, err = p.dialWebTransport(ctx, t, w)
 		if err == nil {
 			r.Facts.Peer = s.peer.String()
 		}
 		return late(ctx, err)
 	})
-	if stop() && err != nil && ctx.Err() == nil {
-		p.work.Go(func() { p.explain(ctx, w, netcheck.QUIC) })
-	}
 	return s, netcheck.QUIC, err
 }
 

@@ -30,7 +30,7 @@ type transaction struct {
 	traffic  func() (sent, received int64) // so far; nil: not known
 }
 
-// transaction begins one. Of shared, what all its records have is filled in.
+// transaction begins one. What all its records have in common is in shared.
 func (r *recorder) transaction(shared netcheck.Record) *transaction {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,16 +46,13 @@ func (t *transaction) step(ctx context.Context, op netcheck.Operation, within ti
 	defer cancel()
 	rec := t.shared
 	rec.Operation = op
-	began := time.Now()
-	if !t.mute {
-		rec.ID = t.recorder.begin()
-	}
+	var began time.Time
+	rec.ID, began = t.recorder.begin(t.mute)
 	sent, received := t.soFar()
 	err := do(ctx, &rec)
-	rec.T0, rec.T = began.Sub(t.recorder.began).Seconds(), time.Since(began).Seconds()
+	rec.T0, rec.T = micro(began.Sub(t.recorder.began)), micro(time.Since(began))
 	nowSent, nowReceived := t.soFar()
 	rec.Sent, rec.Received = rec.Sent+nowSent-sent, rec.Received+nowReceived-received
-	rec.T0, rec.T = micro(rec.T0), micro(rec.T)
 	if err != nil {
 		failure := netcheck.Classify(err)
 		rec.Failure, rec.Error, rec.Errno = &failure, scrub(err.Error()), errnoOf(err)
@@ -73,17 +70,18 @@ func (t *transaction) soFar() (sent, received int64) {
 	return t.traffic()
 }
 
-// micro rounds seconds to microseconds: there is no meaning in more digits.
-func micro(seconds float64) float64 {
-	return time.Duration(seconds * float64(time.Second)).Round(time.Microsecond).Seconds()
-}
+// micro is in seconds, to the microsecond: there is no meaning in more digits.
+func micro(d time.Duration) float64 { return d.Round(time.Microsecond).Seconds() }
 
-// begin takes the next ID: records are in the order in which they began.
-func (r *recorder) begin() int {
+// begin gives out IDs in the order in which operations begin; to mute ones, none.
+func (r *recorder) begin(mute bool) (id int, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.next++
-	return r.next - 1
+	if !mute {
+		id = r.next
+		r.next++
+	}
+	return id, time.Now()
 }
 
 func (r *recorder) end(rec netcheck.Record) {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -209,6 +210,8 @@ func (p *prober) follow(ctx context.Context, target int, a ma.Multiaddr, who pee
 		return
 	case i < 0:
 		p.found(ctx, target, lead{addr, id})
+	case !p.news(fmt.Sprint("follow ", target, addr)):
+		return // names may lead to each other in circles
 	case addr[i].Code() == ma.P_DNSADDR:
 		p.inquire(ctx, target, question{names.TXT, "_dnsaddr." + addr[i].Value()}, func(text string) {
 			rest, is := strings.CutPrefix(text, "dnsaddr=")

@@ -96,14 +96,11 @@ func (s *session) open(ctx context.Context, id protocol.ID) (stream, error) {
 func (s *session) talk(ctx context.Context, t *transaction) bool {
 	var speaks []string
 	t.shared.Proto = string(identify.ID)
-	err := t.step(ctx, netcheck.Identify, s.prober.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
+	err := s.watched(ctx, t, s.way, netcheck.Identify, s.prober.layer, func(ctx context.Context, r *netcheck.Record) (err error) {
 		speaks, err = s.identify(ctx, r)
 		return err
 	})
 	if err != nil {
-		if ctx.Err() == nil {
-			s.work.Go(func() { s.explain(ctx, s.way, netcheck.Identify) })
-		}
 		return true
 	}
 	t.shared.Proto = string(proto.ProtoIDv2Hop)
@@ -184,18 +181,26 @@ func (s *session) reserve(ctx context.Context, r *netcheck.Record, speaks []stri
 // errEcho is a peer that answers a ping with something else.
 var errEcho = errors.New("the answer is not what was sent")
 
-// echo sends bytes by libp2p's ping, all at once, and waits until they are back:
-// whoever speaks libp2p answers it. bytes is rounded up to whole pings.
+// echo sends bytes by libp2p's ping, all at once, and waits until they are back, for
+// as long as some come: whoever speaks libp2p answers it. size is rounded up to whole
+// pings.
 func (s *session) echo(ctx context.Context, size int) error {
 	str, err := s.open(ctx, ping.ID)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = str.Reset() }()
-	return within(ctx, str, func() error { return echoOver(str, size) })
+	stop := context.AfterFunc(ctx, func() { _ = str.Reset() })
+	defer stop()
+	if err := echoOver(str, size, s.prober.layer); err != nil {
+		return errors.Join(ctx.Err(), err)
+	}
+	return nil
 }
 
-func echoOver(str stream, size int) error {
+// echoOver is an echo on a stream. It fails when nothing comes back for so long: how
+// long it takes in all is how fast the network is.
+func echoOver(str stream, size int, silence time.Duration) error {
 	out := make([]byte, (size+ping.PingSize-1)/ping.PingSize*ping.PingSize)
 	rand.Read(out) // never fails
 	sent := make(chan error, 1)
@@ -204,10 +209,16 @@ func echoOver(str stream, size int) error {
 		sent <- err
 	}()
 	in := make([]byte, len(out))
-	if _, err := io.ReadFull(str, in); err != nil {
-		_ = str.Reset() // ends the writing
-		<-sent
-		return err
+	for n := 0; n < len(in); {
+		if err := str.SetDeadline(time.Now().Add(silence)); err != nil {
+			return errors.Join(err, str.Reset(), <-sent)
+		}
+		some, err := str.Read(in[n:])
+		if n += some; err != nil && n < len(in) {
+			_ = str.Reset() // ends the writing
+			<-sent
+			return err
+		}
 	}
 	if err := <-sent; err != nil {
 		return err

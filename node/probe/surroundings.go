@@ -134,6 +134,9 @@ const (
 	longFlow   = 64 << 10
 )
 
+// loadFor bounds a load that does not stop coming: 64 KiB each way at 64 kbit/s.
+const loadFor = 20 * time.Second
+
 // carry sends more and more over one connection.
 func (p *prober) carry(ctx context.Context, w way) {
 	s := p.again(ctx, w)
@@ -144,7 +147,7 @@ func (p *prober) carry(ctx context.Context, w way) {
 	for _, size := range []int{fewPackets, longFlow} {
 		t := p.transactionOf(w)
 		t.shared.Proto, t.traffic = "echo", s.traffic
-		err := t.step(ctx, netcheck.Size, p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		err := t.step(ctx, netcheck.Size, loadFor, func(ctx context.Context, r *netcheck.Record) error {
 			r.Facts.Bytes = size
 			return s.echo(ctx, size)
 		})
@@ -158,7 +161,7 @@ func (p *prober) carry(ctx context.Context, w way) {
 func (p *prober) again(ctx context.Context, w way) *session {
 	quiet := p.transactionOf(w)
 	quiet.mute = true
-	s, _, err := p.reach(ctx, quiet, w, false)
+	s, _, err := p.reach(ctx, quiet, w)
 	if err != nil {
 		p.log.Debug("go the same way again", "addr", w.lead, "err", err)
 		return nil
@@ -166,6 +169,10 @@ func (p *prober) again(ctx context.Context, w way) *session {
 	s.traffic = quiet.traffic
 	return s
 }
+
+// settleFor is how long after a handshake the other end may have something to say
+// that belongs to it, on a satellite link: session tickets, identify.
+const settleFor = 2 * time.Second
 
 // keepSilent makes a connection, says nothing on it for a while, and looks whether
 // it is still there. What comes unasked meanwhile is counted: it is what a flow that
@@ -182,8 +189,10 @@ func (p *prober) keepSilent(ctx context.Context, w way, silence time.Duration) {
 	t := p.transactionOf(w)
 	t.shared.Proto, t.traffic = "ping", s.traffic
 	_ = t.step(ctx, netcheck.Keepalive, silence+p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		settled := min(settleFor, silence/2)
+		pause(ctx, settled)
 		_, before := t.soFar()
-		pause(ctx, silence)
+		pause(ctx, silence-settled)
 		_, after := t.soFar()
 		r.Facts.Silence, r.Facts.Arrived = silence.Seconds(), after-before
 		return s.echo(ctx, 1)

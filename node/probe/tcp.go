@@ -36,8 +36,6 @@ type climber struct {
 	*prober
 	*transaction
 	way
-	beside bool
-
 	web      web.Endpoint // of WebSocket and of tunnels
 	raw      *counted     // TCP, or what a proxy lends; of a tunnel, the first one
 	sum      total        // of all of a tunnel's
@@ -78,24 +76,17 @@ func (c *climber) layers() []layer {
 }
 
 // reachTCP goes a way over TCP, up to where streams can be opened.
-func (p *prober) reachTCP(ctx context.Context, t *transaction, w way, beside bool) (*session, netcheck.Operation, error) {
-	c := &climber{prober: p, transaction: t, way: w, beside: beside}
+func (p *prober) reachTCP(ctx context.Context, t *transaction, w way) (*session, netcheck.Operation, error) {
+	c := &climber{prober: p, transaction: t, way: w}
 	if w.transport != "tcp" {
 		var err error
 		if c.web, err = web.ParseEndpoint(w.lead.addr); err != nil {
-			return nil, netcheck.Connect, err
+			return nil, netcheck.Connect, t.step(ctx, netcheck.Connect, p.connect, func(context.Context, *netcheck.Record) error { return err })
 		}
 	}
 	for _, l := range c.layers() {
-		stop := func() bool { return false }
-		if beside {
-			stop = p.suspecting(ctx, w, l.op)
-		}
-		c.transaction.shared.Proto = l.proto
-		err := c.step(ctx, l.op, l.within, l.do)
-		if stop() && err != nil && ctx.Err() == nil {
-			p.work.Go(func() { p.explain(ctx, w, l.op) })
-		}
+		t.shared.Proto = l.proto
+		err := p.watched(ctx, t, w, l.op, l.within, l.do)
 		if err != nil {
 			c.hangUp()
 			return nil, l.op, err

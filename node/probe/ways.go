@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -37,7 +38,7 @@ func (w way) route() string {
 func (p *prober) found(ctx context.Context, target int, l lead) {
 	p.mu.Lock()
 	leads := &p.targets[target].Leads
-	if len(*leads) >= maxLeads {
+	if len(*leads) >= maxLeads || slices.Contains(*leads, l.String()) {
 		p.mu.Unlock()
 		return
 	}
@@ -97,7 +98,7 @@ func byTCP(l lead) bool {
 }
 
 func (p *prober) tryProxies(ctx context.Context, target int, l lead) {
-	asking, cancel := context.WithTimeout(ctx, p.connect)
+	asking, cancel := context.WithTimeout(ctx, announceFor)
 	defer cancel()
 	to := hostport(l.addr)
 	for _, by := range p.Proxies.Proxies(asking, to) {
@@ -108,7 +109,7 @@ func (p *prober) tryProxies(ctx context.Context, target int, l lead) {
 
 // announcedProxies are those that the machine was told of, for the web.
 func (p *prober) announcedProxies(ctx context.Context) []netcheck.Proxy {
-	ctx, cancel := context.WithTimeout(ctx, p.connect)
+	ctx, cancel := context.WithTimeout(ctx, announceFor)
 	defer cancel()
 	out := []netcheck.Proxy{}
 	for _, by := range p.Proxies.Proxies(ctx, knownName+":443") {
@@ -146,13 +147,17 @@ func (p *prober) try(ctx context.Context, w way) {
 	}
 }
 
+// byChance are the layers that may fail once: what a proxy or a web server says, it
+// says again, and QUIC has tried for long enough by itself.
+var byChance = []netcheck.Operation{netcheck.Connect, netcheck.TLS, netcheck.Multistream, netcheck.Security, netcheck.Muxer}
+
 // climb makes one connection and takes it up as far as it goes, and tells whether
 // it failed in a way that chance may be the reason for.
 func (p *prober) climb(ctx context.Context, w way) (retry bool) {
 	t := p.transactionOf(w)
-	s, failed, _ := p.reach(ctx, t, w, true) // the record has the error
+	s, failed, _ := p.reach(ctx, t, w) // the record has the error
 	if s == nil {
-		return failed == netcheck.Connect || failed == netcheck.TLS || failed == netcheck.Multistream || failed == netcheck.Security || failed == netcheck.Muxer
+		return slices.Contains(byChance, failed)
 	}
 	defer s.close()
 	p.stands(w)
@@ -165,15 +170,15 @@ func (p *prober) transactionOf(w way) *transaction {
 }
 
 // reach makes a connection to the peer of a way; failed is the layer that did not
-// let it. beside: what a failure means is looked at as well.
-func (p *prober) reach(ctx context.Context, t *transaction, w way, beside bool) (s *session, failed netcheck.Operation, err error) {
+// let it.
+func (p *prober) reach(ctx context.Context, t *transaction, w way) (s *session, failed netcheck.Operation, err error) {
 	switch w.transport {
 	case "quic-v1":
-		return p.reachQUIC(ctx, t, w, beside)
+		return p.reachQUIC(ctx, t, w)
 	case "webtransport":
-		return p.reachWebTransport(ctx, t, w, beside)
+		return p.reachWebTransport(ctx, t, w)
 	}
-	return p.reachTCP(ctx, t, w, beside)
+	return p.reachTCP(ctx, t, w)
 }
 
 // stands remembers the first way of each transport on which a peer was reached.

@@ -69,6 +69,7 @@ type candidate struct {
 	failures int // of connecting, in a row
 	partings int // connections in a row that ended, although not early, before idleBackoff
 	refusals int // of a reservation, in a row
+	cut      cut
 }
 
 // tend keeps the candidate connected until ctx ends, and uses it as a relay
@@ -81,11 +82,12 @@ func (c *candidate) tend(ctx context.Context) {
 		case err == nil:
 			since := time.Now()
 			c.attend(ctx, conn, mine)
+			c.learnCut(conn, time.Since(since))
 			c.rest(ctx, time.Now(), c.parted(time.Since(since)))
 		case alone:
 			c.keeper.starts.open() // the way of last time leads nowhere any more
 		case c.keeper.stirredSince(began):
-			c.failures, c.partings, c.refusals = 0, 0, 0 // that was in another network
+			c.failures, c.partings, c.refusals, c.cut = 0, 0, 0, cut{} // that was in another network
 		default:
 			c.suspectNarrow(err)
 			if c.forget() {

@@ -101,8 +101,14 @@ func (c *candidate) dial(ctx context.Context) (network.Conn, error) {
 	store.AddAddrs(c.id, c.takeAddrs(), peerstore.TempAddrTTL)
 	known := store.Addrs(c.id)
 	r := newRace(ctx)
-	r.enter(func(ctx context.Context) (network.Conn, error) { return swarm.DialPeer(ctx, c.id) })
-	if shadows := shadowing(known); len(shadows) > 0 {
+	avoid := c.cut.among(known)
+	r.enter(func(ctx context.Context) (network.Conn, error) {
+		if len(avoid) > 0 {
+			return c.dialOnly(ctx, avoid, nil)
+		}
+		return swarm.DialPeer(ctx, c.id)
+	})
+	if shadows := shadowing(known); len(shadows) > 0 && len(avoid) == 0 {
 		r.enter(func(ctx context.Context) (network.Conn, error) {
 			pause(ctx, shadowDelay)
 			return c.dialOnly(ctx, shadows, nil)

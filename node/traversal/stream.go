@@ -40,6 +40,12 @@ func openStream(ctx context.Context, conn network.Conn, id protocol.ID) (negotia
 	return negotiated{s, multistream.NewMSSelect(s, id)}, nil
 }
 
+// OpenStream opens a stream of one protocol on this very connection, for who does
+// not want the library's choice.
+func OpenStream(ctx context.Context, conn network.Conn, id protocol.ID) (network.Stream, error) {
+	return openStream(ctx, conn, id)
+}
+
 // unsupported tells whether the far side does not speak the protocol. It says
 // so, and then trips over the request that was sent along and resets the stream,
 // which may overtake the word.
