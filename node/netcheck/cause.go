@@ -16,7 +16,7 @@ const (
 	ALPNKilled        Cause = "alpn_blocked"         // TLS that offers libp2p is killed
 	NameKilled        Cause = "sni_filtered"         // TLS to names that are not permitted is killed
 	LargeHelloKilled  Cause = "large_hello_blocked"  // large ClientHellos are dropped, whatever the packets' size
-	BytesCapped       Cause = "byte_cap"             // flows freeze after so many bytes
+	BytesCapped       Cause = "bytes_capped"         // flows freeze after so many bytes
 	FlowsLimited      Cause = "flows_limited"        // no more than a few flows at once
 	IPv6Broken        Cause = "ipv6_broken"          // addresses and a route, and nothing comes back
 

@@ -14,6 +14,20 @@ var operationWords = map[Operation]string{
 	Harmless: "harmless bytes", Size: "a packet's size", Flows: "many connections at once", Clock: "the time",
 }
 
+// Advice is what a cause means to people, in sentences.
+type Advice struct {
+	Means         string // what the network does
+	Donor         string // what the donor does about it
+	Operator      string // what whoever runs it can do; empty: nothing
+	Administrator string // what is asked of the network's administrator; empty: nothing
+}
+
+// AdviceOn tells what a cause means. Every one of Causes means something.
+func AdviceOn(c Cause) Advice {
+	w := causeWords[c]
+	return Advice{Means: w.short, Donor: w.donor, Operator: w.operator, Administrator: w.admin}
+}
+
 // words are what a cause means to people.
 type words struct {
 	short    string // in brackets behind a failure
