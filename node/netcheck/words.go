@@ -137,20 +137,29 @@ func letter(l *look, d Diagnosis, wants []string) string {
 // most addresses that a letter names: an administrator reads a paragraph.
 const lettersAddresses = 6
 
-// destinations are the relays' addresses as an administrator writes rules.
+// destinations are addresses as an administrator writes rules: those at which a
+// relay granted a reservation to anybody come first.
 func (l *look) destinations() (list []string) {
-	for _, w := range l.ways {
-		at := w.hostPort()
-		if at == "" || l.elsewhere(w) == fails || len(list) == lettersAddresses {
-			continue
+	for _, relays := range []bool{true, false} {
+		for _, w := range l.ways {
+			at := w.hostPort()
+			if at == "" || l.elsewhere(w) == fails || l.relays(w) != relays || len(list) == lettersAddresses {
+				continue
+			}
+			proto := "TCP"
+			if w.transport == "quic-v1" || w.transport == "webtransport" {
+				proto = "UDP"
+			}
+			list = appendNew(list, proto+" "+at)
 		}
-		proto := "TCP"
-		if w.transport == "quic-v1" || w.transport == "webtransport" {
-			proto = "UDP"
-		}
-		list = appendNew(list, proto+" "+at)
 	}
 	return list
+}
+
+// relays tells whether a reservation was granted at the far end of a way, to this
+// host or to another.
+func (l *look) relays(w *way) bool {
+	return w.passed(Reserve) || slices.ContainsFunc(l.ctrl[wayKey{w.addr, w.transport, ""}], func(o *way) bool { return o.passed(Reserve) })
 }
 
 func appendNew(list []string, s string) []string {
