@@ -53,7 +53,8 @@ var causeWords = map[Cause]words{
 	BytesCapped:      {"the network freezes connections after some bytes", "It uses other transports.", "", ""},
 	FlowsLimited:     {"the network limits how many connections one machine has", "It dials few at once.", "", ""},
 	IPv6Broken:       {"the network's IPv6 leads nowhere", "It uses IPv4 beside it, without waiting.", "", "mend or switch off IPv6: hosts have addresses and a route, and nothing is answered"},
-	ProxyRequired:    {"nothing gets out but through the proxy", "It joins by WebSocket through the proxy's CONNECT.", "", ""},
+	ProxyRequired: {"nothing gets out but through the proxy", "It joins by WebSocket through the proxy's CONNECT.", "",
+		"let the proxy connect (CONNECT) to port 443 of the relays"},
 	ProxyAuth: {"the proxy wants a password", "It joins through the proxy with the credentials that it has been given.",
 		"Put user and password into the proxy's URL (HTTPS_PROXY), or into the credentials file; they are never logged.", ""},
 	ProxyCannotReach: {"the proxy cannot reach it", "It uses the other addresses of its list.", "", ""},
@@ -137,23 +138,29 @@ func letter(l *look, d Diagnosis, wants []string) string {
 // most addresses that a letter names: an administrator reads a paragraph.
 const lettersAddresses = 6
 
-// destinations are addresses as an administrator writes rules: those at which a
-// relay granted a reservation to anybody come first.
-func (l *look) destinations() (list []string) {
-	for _, relays := range []bool{true, false} {
-		for _, w := range l.ways {
-			at := w.hostPort()
-			if at == "" || l.elsewhere(w) == fails || l.relays(w) != relays || len(list) == lettersAddresses {
-				continue
-			}
-			proto := "TCP"
-			if w.transport == "quic-v1" || w.transport == "webtransport" {
-				proto = "UDP"
-			}
-			list = appendNew(list, proto+" "+at)
+// destinations are addresses as an administrator writes rules, the same for the
+// same network: those at which a relay granted a reservation to anybody come first.
+func (l *look) destinations() []string {
+	var relays, others []string
+	for _, w := range l.ways {
+		at := w.hostPort()
+		if at == "" || l.elsewhere(w) == fails || isIPv6(at) && !l.hasIPv6() {
+			continue
+		}
+		proto := "TCP "
+		if w.transport == "quic-v1" || w.transport == "webtransport" {
+			proto = "UDP "
+		}
+		if l.relays(w) {
+			relays = appendNew(relays, proto+at)
+		} else {
+			others = appendNew(others, proto+at)
 		}
 	}
-	return list
+	slices.Sort(relays)
+	slices.Sort(others)
+	list := slices.Concat(relays, others)
+	return list[:min(len(list), lettersAddresses)]
 }
 
 // relays tells whether a reservation was granted at the far end of a way, to this
