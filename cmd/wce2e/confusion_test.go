@@ -36,10 +36,11 @@ const (
 )
 
 // hidden are causes that cannot be seen behind others: what drops all UDP leaves no
-// QUIC to look at.
+// QUIC to look at, and what dies at its first bytes never gets to a handshake.
 var hidden = map[netcheck.Cause][]netcheck.Cause{
-	netcheck.UDPBlocked:      {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
-	netcheck.TCPPortsBlocked: {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
+	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
+	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
+	netcheck.TCPPortsBlocked:   {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
 }
 
 // beside are causes that are no network's, and are there in this lab everywhere: a
