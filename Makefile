@@ -8,6 +8,9 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 TEST_TIMEOUT ?= 10m
 
 .PHONY: build setup test lint accept matrix matrix-full soak bench lab-mutate lab-real profiles dist fixtures vuln clean
+.PHONY: build setup test lint accept lab-real soak confusion bench lab-mutate profiles dist fixtures vuln clean
+.PHONY: build setup test lint accept matrix matrix-full soak bench dist fixtures vuln clean
+.PHONY: build setup test lint accept soak bench lab-mutate profiles dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
 	$(RELEASE) -o bin/wce2e ./cmd/wce2e
@@ -59,6 +62,9 @@ matrix-full: ## the same with holds of ten minutes side by side; a quarter of an
 
 soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
 	$(GO) test ./cmd/wce2e -run TestIdleDonors -v -soak 10m -timeout 20m
+
+confusion: ## every network of the lab diagnosed, against what is there: docs/confusion.svg; an hour
+	$(GO) test ./cmd/wce2e -run TestNoCauseIsTakenForAnother -v -confusion -seeds 3 -timeout 120m
 
 bench: ## every benchmark; three quarters of an hour on two quiet cores
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 90m -p 1 ./...

@@ -43,13 +43,7 @@ const (
 
 // startNodes starts the relays, then all others, which are told of the relays.
 func (r *run) startNodes(ctx context.Context) error {
-	relays := r.relays()
-	err := inParallel(relays, func(h *host) error { return h.start(ctx, relayArgs(h)) })
-	if err != nil {
-		return err
-	}
-	bootstrap, err := r.bootstrap(ctx)
-	if err != nil {
+	if err := r.startRelays(ctx); err != nil {
 		return err
 	}
 	submitter := r.submitter()
@@ -59,18 +53,33 @@ func (r *run) startNodes(ctx context.Context) error {
 	}
 	others := append([]*host{r.donor(), submitter}, r.neighbours()...)
 	return inParallel(others, func(h *host) error {
-		args := listenArgs(h)
-		for _, a := range bootstrap {
-			args = append(args, "--bootstrap", a)
-		}
-		for _, t := range r.cfg.Transports {
-			args = append(args, "--transport", t)
-		}
+		args := r.joinArgs(h)
 		if h.Role == inventory.Donor {
 			args = append(args, "--allow", id)
 		}
 		return h.start(ctx, args)
 	})
+}
+
+// startRelays starts our own relays, and settles what all others start from.
+func (r *run) startRelays(ctx context.Context) (err error) {
+	if err := inParallel(r.relays(), func(h *host) error { return h.start(ctx, relayArgs(h)) }); err != nil {
+		return err
+	}
+	r.list, err = r.bootstrap(ctx)
+	return err
+}
+
+// joinArgs are those of a node that joins.
+func (r *run) joinArgs(h *host) []string {
+	args := listenArgs(h)
+	for _, a := range r.list {
+		args = append(args, "--bootstrap", a)
+	}
+	for _, t := range r.cfg.Transports {
+		args = append(args, "--transport", t)
+	}
+	return args
 }
 
 // bootstrap is what donor and submitter are told to start from.

@@ -40,6 +40,10 @@ type Config struct {
 	// `node run --transport`. None: all.
 	Transports []string
 
+	// Explain has the donor's network diagnosed, quickly and into the same bundle, when
+	// the donor does not join or a claim about its network fails. It changes no verdict.
+	Explain bool
+
 	// Dial reaches a host. The hosts of a lab and real ones come the same way.
 	Dial func(ctx context.Context, h inventory.Host) (remote.Remote, error)
 	// Binary gives the release build for a platform: its path here and its SHA-256.
@@ -74,11 +78,23 @@ const teardownTimeout = 90 * time.Second
 // made from what had been seen until then.
 func Run(ctx context.Context, cfg Config) (evidence.Results, error) {
 	r := newRun(cfg)
+	r.story = r.acceptance()
+	if cfg.Explain {
+		r.after = r.explainFailure
+	}
+	return r.carryOut(ctx)
+}
+
+// carryOut tells a story from its beginning to its end, and judges it.
+func (r *run) carryOut(ctx context.Context) (evidence.Results, error) {
 	ctx, r.abort = context.WithCancelCause(ctx)
 	defer r.abort(nil)
 	err := r.begin()
 	if err == nil {
 		err = r.play(ctx)
+	}
+	if err == nil && r.after != nil {
+		err = r.after(ctx)
 	}
 	interrupted := ctx.Err() != nil
 	err = errors.Join(err, r.tearDown(ctx))
@@ -98,6 +114,18 @@ type run struct {
 	id    string
 	hosts []*host                 // in the order of the inventory
 	abort context.CancelCauseFunc // ends the run: its evidence can no longer be written
+
+	list      []string // the addresses that nodes start from; nil until our relays are up
+	story     []step
+	after     func(context.Context) error // of the story, with the nodes still there; nil: nothing
+	kind      evidence.Kind
+	diagnosis Diagnosis // what is diagnosed, if anything is
+}
+
+// step is one of a story.
+type step struct {
+	say string
+	do  func(context.Context) error
 }
 
 func newRun(cfg Config) *run {
@@ -121,6 +149,7 @@ func (r *run) begin() error {
 		RunID: r.id, Inventory: r.inv.Name, Area: r.inv.Area, Lab: r.cfg.Lab != nil,
 		Hold: evidence.Duration(r.inv.Run.Hold), Observe: evidence.Duration(r.inv.Run.Observe),
 		Fixture: r.inv.Job.Fixture, Source: r.cfg.Source, Keep: r.cfg.Keep,
+		Kind: r.kind, Diagnosed: r.diagnosis.Hosts,
 	}
 	for _, h := range r.inv.Hosts {
 		started.Hosts = append(started.Hosts, evidence.Host{Name: h.Name, Role: string(h.Role), Network: h.Network, ExpectBlocked: h.ExpectBlocked})
@@ -137,13 +166,9 @@ func (r *run) begin() error {
 	return r.note(evidence.LabUp, "", *r.cfg.Lab)
 }
 
-// play is the story of a run, from the first connection to the last job. It
-// ends early when there is nothing left to tell, or when ctx is done.
-func (r *run) play(ctx context.Context) error {
-	for _, step := range []struct {
-		say string
-		do  func(context.Context) error
-	}{
+// acceptance is the story of a run, from the first connection to the last job.
+func (r *run) acceptance() []step {
+	return []step{
 		{"connect to the hosts", r.onAll("connect", (*host).connect)},
 		{"deploy", r.onAll("deploy", (*host).deploy)},
 		{"look at the hosts", r.onAll("preflight", (*host).preflight)},
@@ -156,7 +181,13 @@ func (r *run) play(ctx context.Context) error {
 			r.mappedPorts(ctx)
 			return r.useCircuit(ctx, evidence.AfterHold)
 		}},
-	} {
+	}
+}
+
+// play tells the story. It ends early when there is nothing left to tell, or when
+// ctx is done.
+func (r *run) play(ctx context.Context) error {
+	for _, step := range r.story {
 		r.talk.Step(step.say)
 		err := step.do(ctx)
 		if ctx.Err() != nil {
@@ -221,11 +252,10 @@ func (r *run) end(interrupted bool, err error) error {
 
 // verdicts judges what the bundle holds and writes results.json and metadata.json.
 func (r *run) verdicts() (evidence.Results, error) {
-	b, err := evidence.Open(r.out.Dir())
+	results, err := r.judge()
 	if err != nil {
-		return evidence.Results{}, fmt.Errorf("read the bundle back: %w", err)
+		return results, err
 	}
-	results := check.Check(check.Input{Events: b.Events, Logs: b.Logs, Problems: b.Problems, Answers: r.cfg.Answers})
 	for _, a := range results.Assertions {
 		r.log.Info("verdict", "claim", a.Name, "verdict", a.Verdict, "observed", a.Observed)
 	}
@@ -234,6 +264,15 @@ func (r *run) verdicts() (evidence.Results, error) {
 		r.writeJSON("results.json", results),
 		r.writeJSON("metadata.json", r.metadata()),
 	)
+}
+
+// judge judges what the bundle holds by now.
+func (r *run) judge() (evidence.Results, error) {
+	b, err := evidence.Open(r.out.Dir())
+	if err != nil {
+		return evidence.Results{}, fmt.Errorf("read the bundle back: %w", err)
+	}
+	return check.Check(check.Input{Events: b.Events, Logs: b.Logs, Problems: b.Problems, Answers: r.cfg.Answers}), nil
 }
 
 func (r *run) writeJSON(name string, v any) error {

@@ -32,6 +32,7 @@ const (
 	NodeStatus   Name = "node.status"    // a node/wire.Status, as the node answered
 	NodeExited   Name = "node.exited"    // Exit; a node that ended without being asked
 	DialProbed   Name = "dial.probed"    // Probe
+	NetProbed    Name = "network.probed" // NetworkProbe
 	JobDone      Name = "job.done"       // Job
 	StepFailed   Name = "step.failed"    // Failure: the mesh failed a step, and the run goes on
 	HoldStarted  Name = "hold.started"   // Hold
@@ -47,6 +48,7 @@ const (
 // Started opens a trace.
 type Started struct {
 	RunID     string   `json:"run_id"`
+	Kind      Kind     `json:"kind,omitempty"`
 	Inventory string   `json:"inventory"` // its name
 	Area      string   `json:"area"`
 	Lab       bool     `json:"lab"` // the hosts are simulated
@@ -56,7 +58,16 @@ type Started struct {
 	Keep      bool     `json:"keep,omitempty"` // the operator asked to leave the nodes' files on the hosts
 	Hosts     []Host   `json:"hosts"`
 	Source    Source   `json:"source"`
+	Diagnosed []string `json:"diagnosed,omitempty"` // of a diagnosis: the hosts that it is about
 }
+
+// Kind is what a run is for.
+type Kind string
+
+const (
+	Acceptance Kind = ""         // to show that a donor gets out, by the claims of Claims
+	Diagnosing Kind = "diagnose" // to find out why it does not, by one claim for each host that was looked at
+)
 
 // Host is what the operator says of a host.
 type Host struct {
@@ -156,6 +167,14 @@ type Probe struct {
 	Transport string          `json:"transport"`         // what is being tried: tcp | quic-v1 | wss | circuit
 	Blocked   string          `json:"blocked,omitempty"` // with ExpectBlocked: which of its words
 	Result    json.RawMessage `json:"result"`            // a node/wire.DialResult
+}
+
+// NetworkProbe is what a host saw of its network, layer by layer. Of a host that
+// is diagnosed, what other networks' hosts saw of the same addresses is the control.
+type NetworkProbe struct {
+	Diagnosed bool            `json:"diagnosed"` // false: it is there to be compared with
+	Quick     bool            `json:"quick,omitempty"`
+	Report    json.RawMessage `json:"report"` // a node/netcheck.Report, without controls
 }
 
 // Job is one task sent from the submitter.

@@ -4,7 +4,7 @@ package evidence
 // event.go. The reader calls any other one a problem: the trace is of a newer
 // writer, and what its line says would go unjudged.
 var Names = []Name{
-	RunStarted, LabUp, HostUp, HostFacts, Deployed, NodeUp, NodeSaid, NodeStatus, NodeExited, DialProbed,
+	RunStarted, LabUp, HostUp, HostFacts, Deployed, NodeUp, NodeSaid, NodeStatus, NodeExited, DialProbed, NetProbed,
 	JobDone, StepFailed, HoldStarted, HoldEnded, FaultDone, Residue, LogCollected, EventsHashed, SuiteFailed, RunEnded,
 }
 

@@ -62,6 +62,10 @@ const (
 // Claims lists every claim, in the order of a report.
 var Claims = []Claim{Firewall, Visibility, HoldClaim, Reservation, Circuit, JobClaim, ResidueFree, Whole}
 
+// WayOut is the claim about one host that was diagnosed: a relay is reached from
+// there, and what is in the way is explained.
+func WayOut(host string) Claim { return Claim("way out of " + host) }
+
 // Label says what a run as a whole may call itself.
 type Label string
 
@@ -70,6 +74,10 @@ const (
 	AcceptedLab Label = "accepted (lab)" // the same, on simulated hosts
 	Smoke       Label = "smoke"          // all claims pass, but the hold was short
 	NotAccepted Label = "not accepted"
+
+	// Of a diagnosis.
+	Explained   Label = "explained"   // whatever is in the way
+	Unexplained Label = "unexplained" // something is not
 )
 
 // Results is results.json.

@@ -27,6 +27,7 @@ func (n *node) status() wire.Status {
 		Observed:     n.self.observations(),
 		Reachability: n.self.reachability(),
 		NAT:          n.self.nat(),
+		Bootstrap:    n.cfg.bootstrap(),
 		Portal:       n.around.portalSeen(),
 		Way:          n.keeper.Way(),
 		Tried:        n.rec.tried.list(),

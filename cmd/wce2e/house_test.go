@@ -38,18 +38,19 @@ var may = map[string][]string{
 	"evidence":      {},
 
 	"node":           {"node/traversal/...", "node/sandbox", "node/netcheck", "node/wire"},
+	"node/probe":     {"node/traversal/...", "node/netcheck", "node/wire"},
 	"node/traversal": {"node/netcheck", "node/wire"},
 	"node/netcheck":  {"node/wire"},
 	"node/sandbox":   {"node/wire"},
 
-	"e2e":               {"e2e/remote", "e2e/check", "inventory", "wasm-fixtures", "node/wire", "evidence"},
+	"e2e":               {"e2e/remote", "e2e/check", "inventory", "wasm-fixtures", "node/wire", "node/netcheck", "evidence"},
 	"e2e/check":         {"evidence", "node/wire", "node/netcheck"},
 	"e2e/remote":        {},
 	"e2e/remote/onhost": {"evidence"},
 	"e2e/release":       {"evidence"},
 	"e2e/lab":           {"e2e/remote", "inventory"},
 	"e2e/matrix":        {"e2e/lab", "inventory", "node/wire", "evidence", "evidence/report"},
-	"evidence/report":   {"evidence"},
+	"evidence/report":   {"evidence", "node/netcheck"},
 }
 
 // foreign holds the leaves to the world outside: a reader of the wire, of the

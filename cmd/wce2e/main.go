@@ -101,6 +101,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(err) })
 	root.AddCommand(newVersionCmd())
 	root.AddCommand(newRunCmd())
+	root.AddCommand(newDiagnoseCmd())
 	root.AddCommand(newMatrixCmd())
 	root.AddCommand(newNodeCmd())
 	root.AddCommand(newLabCmd())

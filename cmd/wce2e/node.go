@@ -27,7 +27,7 @@ func newNodeCmd() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNodeRunCmd(), newNodeIDCmd(), newNodeStatusCmd(), newNodeDialCmd(), newNodeDispatchCmd())
+	cmd.AddCommand(newNodeRunCmd(), newNodeIDCmd(), newNodeStatusCmd(), newNodeDialCmd(), newNodeDispatchCmd(), newNodeNetcheckCmd())
 	return cmd
 }
 

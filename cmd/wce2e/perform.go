@@ -17,7 +17,7 @@ import (
 	"github.com/worldcompute/wce2e/inventory"
 )
 
-// performance is one acceptance run, from building its lab, if it has one, to the
+// performance is one acceptance run, or one diagnosis, from building its lab, if it has one, to the
 // last line of its trace. Sealing the bundle is left to the caller.
 type performance struct {
 	inv        *inventory.Inventory
@@ -27,8 +27,10 @@ type performance struct {
 	keep       bool   // leave the nodes' files on the hosts
 	root, area string // the bundle is made in a folder of area below root
 	talk       teller
-	found      bool     // other commands find the lab, as wce2e lab exec does
-	pcap       []string // links of the lab that are recorded into a file beside the bundle
+	found      bool           // other commands find the lab, as wce2e lab exec does
+	explain    bool           // diagnose the donor's network when the run fails
+	diagnosis  *e2e.Diagnosis // in place of the acceptance run; nil: it is one
+	pcap       []string       // links of the lab that are recorded into a file beside the bundle
 
 	// For a matrix:
 	watch      func(evidence.Event) // told of the trace as it grows; nil: nobody is
@@ -48,7 +50,7 @@ type teller interface {
 func (p performance) perform(ctx context.Context) (bundle *evidence.Writer, results evidence.Results, err error) {
 	reach := remote.Config{SSHConfig: p.ssh}
 	cfg := e2e.Config{
-		Inventory: p.inv, Source: p.source, Version: version, Keep: p.keep, Transports: p.transports,
+		Inventory: p.inv, Source: p.source, Version: version, Keep: p.keep, Explain: p.explain, Transports: p.transports,
 		// Over SSH, in a lab as elsewhere.
 		Dial: func(ctx context.Context, h inventory.Host) (remote.Remote, error) {
 			return remote.Dial(ctx, h.SSH, reach)
@@ -84,7 +86,11 @@ func (p performance) perform(ctx context.Context) (bundle *evidence.Writer, resu
 	p.talk.Also(bundle.RunLog())
 	log := slog.New(slog.NewTextHandler(bundle.RunLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reach.Log, cfg.Log, cfg.Bundle = log, log, bundle
-	results, err = e2e.Run(ctx, cfg)
+	if p.diagnosis != nil {
+		results, err = e2e.Diagnose(ctx, cfg, *p.diagnosis)
+	} else {
+		results, err = e2e.Run(ctx, cfg)
+	}
 	return bundle, results, err
 }
 

@@ -37,11 +37,11 @@ func rerender(dir string) error {
 		return err
 	}
 	// The old renderings are about to go: whether they verify does not matter.
-	b.Problems = b.ProblemsBeside(report.Files...)
+	b.Problems = b.ProblemsBeside(append(report.Files, report.DiagnosisFile)...)
 	if len(b.Problems) > 0 {
 		return &exitError{code: exitFail, err: fmt.Errorf("%s\n%s is refused: it is not what the run left behind", strings.Join(b.Problems, "\n"), dir)}
 	}
-	files, err := report.Render(b)
+	files, err := renderings(b)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/worldcompute/wce2e/e2e/release"
 	"github.com/worldcompute/wce2e/evidence"
-	"github.com/worldcompute/wce2e/evidence/report"
 	"github.com/worldcompute/wce2e/inventory"
 )
 
@@ -70,7 +69,7 @@ func (f *runFlags) run(cmd *cobra.Command, file string) (err error) {
 	}
 	p := performance{
 		inv: inv, builds: builds, source: source, ssh: f.ssh, keep: f.keep, root: f.out, area: inv.Area, talk: talk,
-		found: true, pcap: f.links(inv),
+		found: true, explain: true, pcap: f.links(inv),
 	}
 	bundle, results, err := p.perform(ctx)
 	if bundle == nil {
@@ -104,9 +103,9 @@ func render(w *evidence.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the bundle back: %w", err)
 	}
-	files, err := report.Render(b)
+	files, err := renderings(b)
 	if err != nil {
-		return fmt.Errorf("render the bundle: %w", err)
+		return err
 	}
 	for name, content := range files {
 		err = errors.Join(err, w.WriteFile(name, content))

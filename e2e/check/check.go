@@ -37,13 +37,15 @@ type Input struct {
 // An error means that this build does not know the fixture.
 type Answers func(fixture string, nonce []byte) (output, module, input string, err error)
 
-// claims says of every claim what it claims and who judges it. Its order is
-// that of evidence.Claims.
-var claims = []struct {
+type claim struct {
 	name     evidence.Claim
 	expected string
 	judge    func(*history, *finding)
-}{
+}
+
+// claims says of every claim what it claims and who judges it. Its order is
+// that of evidence.Claims.
+var claims = []claim{
 	{evidence.Firewall, "The donor is behind a firewall: what listens there cannot be reached from the submitter, though both ends work, and what the operator expects to be blocked is.", firewall},
 	{evidence.Visibility, "No dial is silent: every attempt of every node has one outcome with its reason, in the events and in the log.", visibility},
 	{evidence.HoldClaim, "The donor keeps one connection to a relay for the whole hold, proven by round trips on it.", hold},
@@ -54,11 +56,16 @@ var claims = []struct {
 	{evidence.Whole, "The evidence is whole: every file is the one hashed on its host, every event is there, and the run came to its end.", whole},
 }
 
-// Check judges every claim. It never panics and always returns all claims.
+// Check judges every claim: those of the acceptance, or of a diagnosis, as the
+// trace says what it is of. It never panics and always returns all claims.
 func Check(in Input) evidence.Results {
 	h, err := read(in)
+	list := claims
+	if h.started.Kind == evidence.Diagnosing {
+		list = h.diagnosisClaims()
+	}
 	var r evidence.Results
-	for _, c := range claims {
+	for _, c := range list {
 		f := judged(h, err, c.judge)
 		a := f.assertion()
 		a.Name, a.Expected = c.name, c.expected
@@ -112,6 +119,8 @@ func overall(v evidence.Verdict) string {
 // lab's, whatever its first line says.
 func label(h *history, v evidence.Verdict) evidence.Label {
 	switch {
+	case h.started.Kind == evidence.Diagnosing:
+		return h.explained()
 	case v != evidence.Pass:
 		return evidence.NotAccepted
 	case time.Duration(h.started.Hold) < AcceptHold:

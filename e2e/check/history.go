@@ -19,6 +19,7 @@ type history struct {
 	jobs     []task
 	holdFrom *mark // nil: the hold never began; the first one, should there be several
 	holdTo   *mark // nil: the hold never ended
+	networks []network
 	faults   []fault
 	failures []failure
 	endings  []evidence.Ended
@@ -85,6 +86,8 @@ func (h *history) take(e evidence.Event) error {
 		return h.takeProbe(l)
 	case evidence.JobDone:
 		return h.takeJob(l)
+	case evidence.NetProbed:
+		return h.takeNetwork(l)
 	case evidence.HoldStarted:
 		return h.takeHold(l, &h.holdFrom)
 	case evidence.HoldEnded:

@@ -22,15 +22,16 @@ func residue(h *history, f *finding) {
 		return
 	}
 	var cached []string
-	for _, x := range h.hosts {
+	used := h.used()
+	for _, x := range used {
 		r := &remains{h: h, f: f, host: x}
 		cached = append(cached, r.judge()...)
 	}
 	if !f.sound() {
 		return
 	}
-	names := make([]string, len(h.hosts))
-	for i, x := range h.hosts {
+	names := make([]string, len(used))
+	for i, x := range used {
 		names[i] = x.Name
 	}
 	what := "no file either"
@@ -90,6 +91,11 @@ func (r *remains) lastUse() uint64 {
 	for _, p := range r.h.probes {
 		if p.host == r.host.Name {
 			last = max(last, p.seq)
+		}
+	}
+	for _, n := range r.h.networks {
+		if n.host == r.host.Name {
+			last = max(last, n.seq)
 		}
 	}
 	for _, t := range r.h.jobs {

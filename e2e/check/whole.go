@@ -3,6 +3,7 @@ package check
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 
 	"github.com/worldcompute/wce2e/evidence"
 )
@@ -23,7 +24,11 @@ func whole(h *history, f *finding) {
 	}
 	h.ended(f)
 	events, logs := 0, 0
-	for _, x := range h.hosts {
+	nodes := h.hosts
+	if h.started.Kind == evidence.Diagnosing {
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(x *host) bool { return !x.ran() })
+	}
+	for _, x := range nodes {
 		if wholeLog(h, f, x) {
 			logs++
 		}
@@ -33,7 +38,7 @@ func whole(h *history, f *finding) {
 	}
 	if f.sound() {
 		f.see("%d events of %d nodes and %d logs have the hashes computed on their hosts, and the trace of %d lines runs from the start of the run to its end.",
-			events, len(h.hosts), logs, len(h.in.Events))
+			events, len(nodes), logs, len(h.in.Events))
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 const dnsTTL = 60
 
 // zone is the lab's own DNS: hosts with public addresses, the bystanders as
-// _dnsaddr.bootstrap, and the few public services that this internet has. Every
+// _dnsaddr.bootstrap and each as _dnsaddr.<its name>, and the few public services that this internet has. Every
 // other name is answered at once, with "no such name".
 type zone struct {
 	origin string // fully qualified, lower case

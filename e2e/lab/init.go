@@ -204,7 +204,9 @@ func (h *hostProcess) settle(z *zone) error {
 		if s.Peer != "" {
 			addr := h.machine.Addr.Addr()
 			for _, way := range []string{"tcp/4001", "udp/4001/quic-v1"} {
-				z.addDNSAddr("bootstrap", fmt.Sprintf("/ip4/%s/%s/p2p/%s", addr, way, s.Peer))
+				at := fmt.Sprintf("/ip4/%s/%s/p2p/%s", addr, way, s.Peer)
+				z.addDNSAddr("bootstrap", at)
+				z.addDNSAddr(h.machine.Name, at)
 			}
 		}
 		if s.Ready {

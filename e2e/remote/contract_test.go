@@ -21,6 +21,7 @@ func keepsContract(t *testing.T, r Remote) {
 	t.Run("words arrive as they are", func(t *testing.T) { wordsArrive(t, r) })
 	t.Run("exit codes and signals are told", func(t *testing.T) { endsAreTold(t, r) })
 	t.Run("stdin is fed and need not be read", func(t *testing.T) { stdinIsFed(t, r) })
+	t.Run("stderr is seen while the command runs", func(t *testing.T) { stderrIsLive(t, r) })
 	t.Run("cancelling ends the command", func(t *testing.T) { cancelEnds(t, r) })
 	t.Run("too much output is an error", func(t *testing.T) { tooMuch(t, r) })
 	t.Run("files", func(t *testing.T) { filesMove(t, r) })
@@ -119,6 +120,22 @@ func (endless) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// stderrIsLive: the command ends only once somebody has seen what it says.
+func stderrIsLive(t *testing.T, r Remote) {
+	seen := path.Join(scratch(t, r), "seen")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	live := writerFunc(func(p []byte) (int, error) { return len(p), os.WriteFile(seen, p, 0o600) })
+	res, err := r.ExecLive(ctx, []string{"sh", "-c", `echo now >&2; while [ ! -e "$1" ]; do sleep 0.05; done; echo out`, "sh", seen}, live)
+	if err != nil || string(res.Stderr) != "now\n" || string(res.Stdout) != "out\n" {
+		t.Errorf("%+v %v", res, err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func cancelEnds(t *testing.T, r Remote) {
 	dir := scratch(t, r)

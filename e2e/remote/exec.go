@@ -28,6 +28,15 @@ var errTooMuch = fmt.Errorf("it printed more than %d MB", maxOutput>>20)
 
 // Exec runs argv through the login shell there, which is made to add nothing.
 func (m *machine) Exec(ctx context.Context, argv []string, stdin io.Reader) (Result, error) {
+	return m.exec(ctx, argv, stdin, io.Discard)
+}
+
+// ExecLive runs argv and copies its stderr as it comes.
+func (m *machine) ExecLive(ctx context.Context, argv []string, live io.Writer) (Result, error) {
+	return m.exec(ctx, argv, nil, live)
+}
+
+func (m *machine) exec(ctx context.Context, argv []string, stdin io.Reader, live io.Writer) (Result, error) {
 	if len(argv) == 0 {
 		return Result{}, errors.New("run nothing: no command was given")
 	}
@@ -44,7 +53,7 @@ func (m *machine) Exec(ctx context.Context, argv []string, stdin io.Reader) (Res
 			return false, err
 		}
 		defer session.Close()
-		res, err = m.runSession(ctx, l, session, argv, stdin)
+		res, err = m.runSession(ctx, l, session, argv, stdin, live)
 		return true, err
 	})
 	if err != nil {
@@ -109,10 +118,10 @@ func askSession(ctx context.Context, l *link) (*ssh.Session, error) {
 }
 
 // runSession runs argv in a session and waits for its end, or for ctx's.
-func (m *machine) runSession(ctx context.Context, l *link, session *ssh.Session, argv []string, stdin io.Reader) (Result, error) {
+func (m *machine) runSession(ctx context.Context, l *link, session *ssh.Session, argv []string, stdin io.Reader, live io.Writer) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stdout, stderr := &printed{full: cancel}, &printed{full: cancel}
+	stdout, stderr := &printed{full: cancel}, &printed{full: cancel, live: live}
 	session.Stdout, session.Stderr = stdout, stderr
 	in, err := session.StdinPipe()
 	if err != nil {
@@ -218,7 +227,8 @@ func settle(mark string, stdout, stderr []byte, err error) (Result, error) {
 // printed collects what a command prints, from the goroutine that reads it.
 type printed struct {
 	full context.CancelCauseFunc // called when it is too much
-	mu   sync.Mutex              // guards buf
+	live io.Writer               // gets a copy; nil: nobody does
+	mu   sync.Mutex              // guards buf, and keeps copies in order
 	buf  bytes.Buffer
 }
 
@@ -228,6 +238,9 @@ func (o *printed) Write(p []byte) (int, error) {
 	if o.buf.Len()+len(p) > maxOutput {
 		o.full(errTooMuch)
 		return len(p), nil
+	}
+	if o.live != nil {
+		_, _ = o.live.Write(p) // by its contract an error is nobody's
 	}
 	return o.buf.Write(p)
 }

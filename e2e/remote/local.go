@@ -38,13 +38,22 @@ func (*local) Close() error    { return nil }
 
 // Exec runs argv in the home directory, as a login would.
 func (l *local) Exec(ctx context.Context, argv []string, stdin io.Reader) (Result, error) {
+	return l.exec(ctx, argv, stdin, io.Discard)
+}
+
+// ExecLive runs argv and copies its stderr as it comes.
+func (l *local) ExecLive(ctx context.Context, argv []string, live io.Writer) (Result, error) {
+	return l.exec(ctx, argv, nil, live)
+}
+
+func (l *local) exec(ctx context.Context, argv []string, stdin io.Reader, live io.Writer) (Result, error) {
 	if len(argv) == 0 {
 		return Result{}, errors.New("run nothing: no command was given")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	stdout, stderr := &printed{full: cancel}, &printed{full: cancel}
+	stdout, stderr := &printed{full: cancel}, &printed{full: cancel, live: live}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = l.home, stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the suite, which ends what it started
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }

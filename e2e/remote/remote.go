@@ -14,6 +14,9 @@ type Remote interface {
 	// is) and returns what it printed. A command that ran and failed is no
 	// error: see Result.Code. Cancelling ctx ends the command.
 	Exec(ctx context.Context, argv []string, stdin io.Reader) (Result, error)
+	// ExecLive is Exec without input, of which stderr is copied to live as it
+	// comes. A write error of live is nobody's.
+	ExecLive(ctx context.Context, argv []string, live io.Writer) (Result, error)
 	// Upload writes a file, atomically, with mode. Missing folders are made, 0700.
 	Upload(ctx context.Context, path string, mode uint32, content io.Reader) error
 	// ReadFrom reads what a file holds from offset on, at most limit bytes.

@@ -18,6 +18,9 @@ func renderIndex(p page) []byte {
 		fmt.Fprintf(&b, "> **%s**\n\n", md(w))
 	}
 	b.WriteString(md(p.Topology.Sentence) + "\n")
+	if p.Diagnosis != "" {
+		fmt.Fprintf(&b, "\n[%s](%s) explains what is between the donor and the relays.\n", p.Diagnosis, p.Diagnosis)
+	}
 	indexClaims(&b, p.Claims)
 	indexIncidents(&b, p.Incidents)
 	indexHold(&b, p.Hold)

@@ -96,6 +96,8 @@ func (s *story) say(e evidence.Event) (text, state string) {
 		}
 	case evidence.DialProbed:
 		return s.sayProbe(e)
+	case evidence.NetProbed:
+		return sayNetwork(e), ""
 	case evidence.JobDone:
 		return s.sayJob(e)
 	}
@@ -110,6 +112,16 @@ func (s *story) sayProbe(e evidence.Event) (text, state string) {
 	var r dialResult
 	json.Unmarshal(v.Result, &r)
 	return words(string(v.Purpose), string(v.Phase), v.Blocked, v.Transport, r.Addr, r.Outcome, r.Path, millis(r.MS), r.Failure, r.Err), r.Outcome
+}
+
+func sayNetwork(e evidence.Event) string {
+	v := decoded[evidence.NetworkProbe](e)
+	var r struct{ Targets, Records []json.RawMessage }
+	if v == nil || json.Unmarshal(v.Report, &r) != nil {
+		return compact(e.Data)
+	}
+	what := map[bool]string{true: "diagnosed:", false: "control:"}[v.Diagnosed]
+	return words(what, count(len(r.Targets), "address,", "addresses,"), count(len(r.Records), "operation", "operations"))
 }
 
 func (s *story) sayJob(e evidence.Event) (text, state string) {

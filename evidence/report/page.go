@@ -27,7 +27,7 @@ type page struct {
 	Lines     []line
 	MoreLines int
 	LastSeq   uint64 // of Lines: what can be linked
-	Files     []string
+	Diagnosis string // the page of the diagnosis; empty: there is none
 }
 
 // maxLines bounds the table of events.
@@ -41,6 +41,9 @@ func (s *story) page() page {
 	}
 	if len(p.Lines) > maxLines {
 		p.Lines, p.MoreLines = p.Lines[:maxLines], len(p.Lines)-maxLines
+	}
+	if s.diagnosed {
+		p.Diagnosis = DiagnosisFile
 	}
 	if n := len(p.Lines); n > 0 {
 		p.LastSeq = p.Lines[n-1].Seq

@@ -18,9 +18,12 @@ const (
 	IndexFile = "index.md"
 	HTMLFile  = "report.html"
 	HoldFile  = "screenshots/hold.svg"
+
+	// DiagnosisFile is there where a network was diagnosed: see RenderDiagnosis.
+	DiagnosisFile = "diagnosis.html"
 )
 
-// Files names them all.
+// Files names those that every bundle has.
 var Files = []string{IndexFile, HTMLFile, HoldFile}
 
 // Render gives the content of each of Files. A bundle that is not whole is

@@ -25,6 +25,8 @@ type story struct {
 	exits   []mark[evidence.Exit]
 	failed  []mark[evidence.Failure]
 	names   map[string]string // peer ID -> host
+
+	diagnosed bool // a host's network was
 }
 
 // host is one machine of the run.
@@ -98,6 +100,9 @@ func (s *story) event(e evidence.Event) {
 		s.lab = decoded[evidence.LabFacts](e)
 	case evidence.RunEnded:
 		s.ended = decoded[evidence.Ended](e)
+	case evidence.NetProbed:
+		probe := decoded[evidence.NetworkProbe](e)
+		s.diagnosed = s.diagnosed || probe != nil && probe.Diagnosed
 	case evidence.NodeSaid:
 		s.nodeSaid(e)
 	case evidence.HostUp, evidence.HostFacts, evidence.Deployed, evidence.NodeUp, evidence.LogCollected, evidence.Residue:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -65,8 +66,28 @@ func reserve(ctx context.Context, conn network.Conn) (reservation, error) {
 	return granted, nil
 }
 
+// ReserveOver asks for a reservation on a stream on which the hop protocol has been
+// agreed, and tells when it ends. A refusal is a *client.ReservationError.
+func ReserveOver(s io.ReadWriter, self, relay peer.ID) (time.Time, error) {
+	answer, err := exchange(s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask %s for a reservation: %w", relay, err)
+	}
+	granted, err := readGrant(answer, pair{self, relay})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reservation on %s: %w", relay, err)
+	}
+	return granted.Expires, nil
+}
+
+// pair are two peers as the ends of a connection.
+type pair struct{ self, other peer.ID }
+
+func (p pair) LocalPeer() peer.ID  { return p.self }
+func (p pair) RemotePeer() peer.ID { return p.other }
+
 // exchange sends RESERVE and reads the relay's answer.
-func exchange(s negotiated) (*pb.HopMessage, error) {
+func exchange(s io.ReadWriter) (*pb.HopMessage, error) {
 	ask := pb.HopMessage{Type: pb.HopMessage_RESERVE.Enum()}
 	if err := util.NewDelimitedWriter(s).WriteMsg(&ask); err != nil {
 		return nil, err

@@ -83,7 +83,20 @@ func askStatement(ctx context.Context, conn network.Conn, pad int, within time.D
 	return said, nil
 }
 
-func exchangeStatement(s negotiated, pad int) (statement, error) {
+// StatementOver asks, on a stream on which StatementProtocol has been agreed, for
+// the SHA-256 of the certificates that the other end shows.
+func StatementOver(s HalfCloser) ([][]byte, error) {
+	said, err := exchangeStatement(s, 0)
+	return said.Certificates, err
+}
+
+// HalfCloser is a stream whose write side can be closed by itself.
+type HalfCloser interface {
+	io.ReadWriter
+	CloseWrite() error
+}
+
+func exchangeStatement(s HalfCloser, pad int) (statement, error) {
 	// Written even when it is empty: the protocol's name goes out with it.
 	if _, err := s.Write(make([]byte, pad)); err != nil {
 		return statement{}, err

@@ -17,9 +17,10 @@ type Status struct {
 	Observed     []Observation `json:"observed_addrs"`
 	Reachability string        `json:"reachability"` // public | private | unknown
 	NAT          NATStatus     `json:"nat"`
-	Portal       string        `json:"portal"`        // how a captive portal shows itself; empty: none does
-	Way          *WayStatus    `json:"way,omitempty"` // how the oldest standing reservation was reached; absent while there is none
-	Tried        []Attempt     `json:"tried"`         // the last attempt at each of the addresses tried last, the latest first
+	Bootstrap    []string      `json:"bootstrap,omitempty"` // the list it joins by
+	Portal       string        `json:"portal"`              // how a captive portal shows itself; empty: none does
+	Way          *WayStatus    `json:"way,omitempty"`       // how the oldest standing reservation was reached; absent while there is none
+	Tried        []Attempt     `json:"tried"`               // the last attempt at each of the addresses tried last, the latest first
 	Relays       []RelayStatus `json:"relays"`
 	Peers        []PeerStatus  `json:"peers"`
 	Reservations []Held        `json:"reservations,omitempty"` // on a relay: what it holds for others

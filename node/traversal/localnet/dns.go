@@ -35,6 +35,10 @@ func (p place) withDNS(f family) place {
 	return p
 }
 
+// Resolvers are the addresses of the name servers that the network told of, those
+// of this machine itself left out.
+func Resolvers() []string { return place{}.withDNS("").servers }
+
 // outside are the servers that are not this machine.
 func outside(servers []string, f family) []string {
 	var out []string

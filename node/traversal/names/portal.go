@@ -64,6 +64,12 @@ type State struct {
 	Open     bool   // a page was what it should be
 	Captive  bool   // a redirect, another page, or status 511 came instead
 	Evidence string // what came: "302 to http://portal.example/login"
+
+	URL      string    // of the page that decided it
+	Status   int       // HTTP's
+	Line     string    // with which the answer began: "HTTP/1.1 302 Found"
+	Location string    // of a redirect, without what may identify this machine
+	Date     time.Time // what the server says the time is; zero: it does not
 }
 
 // Look asks for all pages at once. One that is what it should be outweighs signs
@@ -135,7 +141,10 @@ func (p *Portal) try(ctx context.Context, c Check) (State, error) {
 		return State{}, fmt.Errorf("ask for %s: %w", c.URL, err)
 	}
 	defer resp.Body.Close()
-	return c.judge(resp)
+	s, err := c.judge(resp)
+	s.URL, s.Status, s.Line = c.URL, resp.StatusCode, resp.Proto+" "+resp.Status
+	s.Date, _ = http.ParseTime(resp.Header.Get("Date")) // it need not say
+	return s, err
 }
 
 // judge tells what a response says. An HTTP error is no sign of a portal: it is
@@ -154,7 +163,8 @@ func (c Check) judge(resp *http.Response) (State, error) {
 		}
 		return State{Open: true, Evidence: fmt.Sprintf("%d from %s", status, c.URL)}, nil
 	case status >= 300 && status < 400:
-		return State{Captive: true, Evidence: fmt.Sprintf("%d to %s", status, target(resp))}, nil
+		to := target(resp)
+		return State{Captive: true, Evidence: fmt.Sprintf("%d to %s", status, to), Location: to}, nil
 	case status >= 200 && status < 300, status == http.StatusNetworkAuthenticationRequired:
 		return other, nil
 	}

@@ -3,6 +3,7 @@ package names
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -29,6 +30,10 @@ type Protocol string
 const (
 	DoH Protocol = "doh" // RFC 8484, over HTTP/2 or HTTP/1.1
 	DoT Protocol = "dot" // RFC 7858
+	// UDP and TCP are plain DNS, which proves nothing. A Resolver does not use them:
+	// the system's resolver does.
+	UDP Protocol = "udp" // RFC 1035
+	TCP Protocol = "tcp" // RFC 7766
 )
 
 // Server is a DNS server that is reached by address and proves who it is.
@@ -43,7 +48,7 @@ type Server struct {
 
 // String is the protocol and the address, with the port where it is unusual.
 func (s Server) String() string {
-	usual := map[Protocol]uint16{DoH: 443, DoT: 853}
+	usual := map[Protocol]uint16{DoH: 443, DoT: 853, UDP: 53, TCP: 53}
 	switch ip := s.Addr.Addr(); {
 	case s.Addr.Port() != usual[s.Protocol]:
 		return string(s.Protocol) + " " + s.Addr.String()
@@ -126,13 +131,7 @@ type dialFunc func(ctx context.Context, hostport string) (net.Conn, error)
 func (r *Resolver) sources(servers []Server) []source {
 	var out []source
 	for _, s := range servers {
-		var x exchanger
-		switch s.Protocol {
-		case DoT:
-			x = newDoT(s, r.connect, r.tlsConfig(s))
-		default:
-			x = newDoH(s, r.connect, r.tlsConfig(s))
-		}
+		x := newExchanger(s, r.connect, tlsConfig(s, r.Roots))
 		out = append(out, source{
 			name:   s.String(),
 			proven: true,
@@ -143,6 +142,16 @@ func (r *Resolver) sources(servers []Server) []source {
 		})
 	}
 	return out
+}
+
+func newExchanger(s Server, dial dialFunc, config *tls.Config) exchanger {
+	switch s.Protocol {
+	case UDP, TCP:
+		return plain{s}
+	case DoT:
+		return newDoT(s, dial, config)
+	}
+	return newDoH(s, dial, config)
 }
 
 // ask puts a question to a server.
@@ -182,14 +191,14 @@ func (r *Resolver) connect(ctx context.Context, hostport string) (net.Conn, erro
 	return new(net.Dialer).DialContext(ctx, "tcp", hostport)
 }
 
-func (r *Resolver) tlsConfig(s Server) *tls.Config {
+func tlsConfig(s Server, roots *x509.CertPool) *tls.Config {
 	name := s.Name
 	if name == "" {
 		name = s.Addr.Addr().String()
 	}
 	return &tls.Config{
 		ServerName: name,
-		RootCAs:    r.Roots,
+		RootCAs:    roots,
 		// Without the post-quantum share a ClientHello fits into one packet of any
 		// size that occurs; with it, some paths lose it (measured: 1481 bytes).
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},

@@ -41,6 +41,29 @@ func parse(a ma.Multiaddr) (target, error) {
 	return to, nil
 }
 
+// Endpoint is an address of this transport, taken apart, for those who go through
+// a dial layer by layer.
+type Endpoint struct {
+	HostPort   string // to connect to
+	ServerName string // what the certificate should be for
+	TLS        bool
+	Tunnel     bool   // ordinary requests, and not WebSocket
+	URL        string // ws, wss, http or https, without a path
+}
+
+// ParseEndpoint takes an address apart.
+func ParseEndpoint(a ma.Multiaddr) (Endpoint, error) {
+	to, err := parse(a)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	e := Endpoint{HostPort: to.hostport(), ServerName: to.server(), TLS: to.tls, Tunnel: to.tunnel, URL: to.url("ws", "wss")}
+	if to.tunnel {
+		e.URL = to.url("http", "https")
+	}
+	return e, nil
+}
+
 func isHost(c ma.Component) bool {
 	switch c.Code() {
 	case ma.P_IP4, ma.P_IP6, ma.P_DNS, ma.P_DNS4, ma.P_DNS6:

@@ -117,6 +117,21 @@ func over(ctx context.Context, err error) error {
 
 // webSocket upgrades the connection c.
 func (t *Transport) webSocket(ctx context.Context, to target, c net.Conn, _ *Outer) (net.Conn, error) {
+	return upgrade(ctx, to.url("ws", "wss"), c, t.cfg.UserAgent, t.buffers)
+}
+
+// WebSocket makes a stream of bytes of the connection c, TLS included, to the server
+// of an Endpoint's URL. An unwanted answer is websocket.ErrBadHandshake, and its
+// status is returned.
+func WebSocket(ctx context.Context, url string, c net.Conn) (stream net.Conn, status int, err error) {
+	stream, err = upgrade(ctx, url, c, DefaultUserAgent, nil)
+	if err != nil {
+		return nil, statusOf(err), err
+	}
+	return stream, http.StatusSwitchingProtocols, nil
+}
+
+func upgrade(ctx context.Context, url string, c net.Conn, userAgent string, buffers websocket.BufferPool) (net.Conn, error) {
 	// The library would look at the context's deadline, and not at its end.
 	stop := context.AfterFunc(ctx, func() { _ = rawConn(c).Close() })
 	connected := func(context.Context, string, string) (net.Conn, error) { return c, nil }
@@ -125,9 +140,9 @@ func (t *Transport) webSocket(ctx context.Context, to target, c net.Conn, _ *Out
 		NetDialTLSContext: connected,
 		ReadBufferSize:    wsReadBuffer,
 		WriteBufferSize:   wsWriteBuffer,
-		WriteBufferPool:   t.buffers,
+		WriteBufferPool:   buffers,
 	}
-	ws, answer, err := d.DialContext(context.WithoutCancel(ctx), to.url("ws", "wss")+"/", http.Header{"User-Agent": {t.cfg.UserAgent}})
+	ws, answer, err := d.DialContext(context.WithoutCancel(ctx), url+"/", http.Header{"User-Agent": {userAgent}})
 	if !stop() { // c is closed, or about to be
 		return nil, context.Cause(ctx)
 	}

@@ -1,0 +1,214 @@
+package netcheck
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Diagnose tells what a report means. It is a pure function: the same report
+// gives the same diagnosis, anywhere and at any time. What others have not tried
+// is unexplained, never blocked.
+func Diagnose(r Report) Diagnosis {
+	l := newLook(&r)
+	var found []obstacle
+	for _, rule := range rules {
+		o := rule.find(l, found)
+		if o == nil {
+			continue
+		}
+		found = append(found, *o)
+		if rule.lastWord {
+			break
+		}
+	}
+	d := Diagnosis{Causes: []Finding{}, Ways: l.standing(), Hypothesis: hypothesis(r.Daemon, found)}
+	d.Targets = l.explain(found)
+	if o := unexplainedRest(l, d.Targets, found); o != nil {
+		found = append(found, *o)
+	}
+	for _, o := range found {
+		d.Causes = append(d.Causes, o.Finding)
+	}
+	d.Donor, d.Operator, d.Administrator = advice(l, d)
+	return d
+}
+
+// preference is the order in which a donor likes transports.
+var preference = []string{"quic-v1", "tcp", "webtransport", "wss", "ws", "https", "http"}
+
+// standing are the transports by which a relay granted a reservation.
+func (l *look) standing() []string {
+	ways := []string{}
+	for _, t := range preference {
+		if l.anyWay(func(w *way) bool { return w.transport == t && w.stands() && w.passed(Reserve) }) {
+			ways = append(ways, t)
+		}
+	}
+	return ways
+}
+
+// hypothesis tells which of the three held, of a node that was watched. Dials
+// that failed with a reason that everybody can read are none of them.
+func hypothesis(d *Daemon, found []obstacle) Hypothesis {
+	switch {
+	case d == nil:
+		return NoHypothesis
+	case d.Ended && d.Exit != 0 || d.Ended && !d.Joined:
+		return H1
+	case d.Joined && d.Stalled == 0:
+		return NoHypothesis
+	case d.Stalled > 0 || killsHandshakes(found):
+		return H3
+	case d.Silent > 0, d.Dials > 0 && !d.Joined:
+		return H2
+	}
+	return NoHypothesis
+}
+
+func killsHandshakes(found []obstacle) bool {
+	return has(found, MultistreamKilled) || has(found, HandshakeKilled) || has(found, ALPNKilled) || has(found, MTUBlackHole)
+}
+
+// explain says of every address of the list what became of it.
+func (l *look) explain(found []obstacle) (list []Explanation) {
+	for i, t := range l.r.Targets {
+		before := len(list)
+		for _, w := range l.ways {
+			if w.target == i {
+				list = append(list, l.explainWay(w, found))
+			}
+		}
+		switch {
+		case len(list) > before:
+		case len(t.Leads) > 0:
+			list = append(list, l.explainLeads(i, t))
+		default:
+			list = append(list, l.explainName(i, t, found))
+		}
+	}
+	return list
+}
+
+func (l *look) explainWay(w *way, found []obstacle) Explanation {
+	e := Explanation{Target: w.target, Addr: w.addr, Transport: w.transport, Reached: w.reached(), Because: w.ids()}
+	rec := w.failed()
+	if rec == nil {
+		e.Sentence = standsBy(w)
+		return e
+	}
+	e.Failed, e.Failure = rec.Operation, *rec.Failure
+	e.Cause = l.causeOf(w, rec, found)
+	e.Sentence = fmt.Sprintf("%s: %s (%s).", reachedWords(e.Reached), failedWords(rec), causeWords[e.Cause].short)
+	return e
+}
+
+func standsBy(w *way) string {
+	if w.passed(Reserve) {
+		return "A relay, reached and willing: it granted a reservation."
+	}
+	return "Reached, and it proved to be who it should be."
+}
+
+// causeOf is the obstacle that explains a way, or what is wrong with the far end.
+func (l *look) causeOf(w *way, rec *Record, found []obstacle) Cause {
+	for _, o := range found {
+		if slices.Contains(o.ways, w) {
+			return o.Cause
+		}
+	}
+	switch {
+	case isIPv6(rec.Addr) && w.route == "" && !l.hasIPv6():
+		return NoIPv6
+	case failedWith(rec, ProxyFailed):
+		return ProxyCannotReach
+	case rec.Operation == Reserve && *rec.Failure != Timeout:
+		return RelayRefuses
+	case failedWith(rec, NoProtocol):
+		return RelayRefuses
+	case failedWith(rec, PermissionDenied):
+		return LocalFirewall
+	case l.elsewhere(w) == fails && failedWith(rec, PeerMismatch):
+		return WrongPeer
+	case l.elsewhere(w) == fails && failedWith(rec, TLSCertificate, TLSHostname, TLSAuthority):
+		return CertificateInvalid
+	case l.elsewhere(w) == fails:
+		return TargetDead
+	}
+	return NoControl
+}
+
+// explainLeads is of a name whose addresses were tried for another target: each is
+// explained there.
+func (l *look) explainLeads(i int, t Target) Explanation {
+	reached := map[string]bool{}
+	for _, w := range l.ways {
+		if slices.Contains(t.Leads, w.addr) && w.stands() {
+			reached[w.addr] = true
+		}
+	}
+	return Explanation{Target: i, Reached: Resolve,
+		Sentence: fmt.Sprintf("It leads to %d addresses of which %d were reached; each is explained by itself.", len(t.Leads), len(reached))}
+}
+
+// explainName is of a target whose name led nowhere.
+func (l *look) explainName(i int, t Target, found []obstacle) Explanation {
+	e := Explanation{Target: i, Failed: Resolve, Cause: NoControl}
+	exists, denied := false, false
+	for _, q := range l.questions() {
+		for _, rec := range q.own {
+			if rec.Target != i {
+				continue
+			}
+			e.Because = append(e.Because, rec.ID)
+			if rec.Failure != nil && e.Failure == "" {
+				e.Failure = *rec.Failure
+			}
+			exists = exists || q.known()
+			denied = denied || deniedByAll(q)
+		}
+	}
+	switch {
+	case exists:
+		for _, c := range []Cause{DNSBlocked, DNSInternalOnly, DNSTXTBlocked, DNSLies, PortalClosed, ProxyRequired, ProxyAuth, AllBlocked} {
+			if has(found, c) {
+				e.Cause = c
+				break
+			}
+		}
+	case denied:
+		e.Cause = NameUnknown
+	case has(found, PortalClosed):
+		e.Cause = PortalClosed
+	}
+	e.Sentence = fmt.Sprintf("The name of %s led nowhere: %s (%s).", t.Addr, e.Failure, causeWords[e.Cause].short)
+	return e
+}
+
+// unexplainedRest is of ways that failed for none of the reasons found, and not
+// by the far end's fault.
+func unexplainedRest(l *look, list []Explanation, found []obstacle) *obstacle {
+	var because []int
+	for _, e := range list {
+		if e.Cause == NoControl {
+			because = append(because, e.Because...)
+		}
+	}
+	if len(because) == 0 || len(l.standing()) > 0 && len(found) == 0 && len(l.r.Controls) > 0 {
+		return nil
+	}
+	return shown(NoControl, Possible, nil, because, "Some addresses failed in ways that cannot be told from faults of the far end, since nobody else has tried them or they fail differently elsewhere.")
+}
+
+func reachedWords(op Operation) string {
+	switch op {
+	case "":
+		return "Nothing stood"
+	case Identify:
+		return "All of libp2p's layers stood"
+	}
+	return "It got as far as " + operationWords[op]
+}
+
+func failedWords(rec *Record) string {
+	return fmt.Sprintf("then %s failed with %s after %.1f s", operationWords[rec.Operation], *rec.Failure, rec.T)
+}
