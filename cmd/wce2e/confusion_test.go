@@ -40,7 +40,14 @@ const (
 var hidden = map[netcheck.Cause][]netcheck.Cause{
 	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
 	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
+	netcheck.TLSUntrusted:      {netcheck.TLSIntercepted}, // which it says more of
 	netcheck.TCPPortsBlocked:   {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
+}
+
+// implied are causes that come with others, and are as true where the lab does not
+// name them: behind a proxy that is the only way out, no UDP gets out.
+var implied = map[netcheck.Cause][]netcheck.Cause{
+	netcheck.ProxyRequired: {netcheck.UDPBlocked, netcheck.TCPPortsBlocked},
 }
 
 // beside are causes that are no network's, and are there in this lab everywhere: a
@@ -218,12 +225,12 @@ func (m *matrixOfCauses) grade(n *looked, found []netcheck.Cause) {
 		switch {
 		case slices.Contains(found, c):
 			m.count(c, c)
-		case !isHidden(c, n.truth):
+		case !follows(hidden, n.truth, c):
 			lost = append(lost, c)
 		}
 	}
 	for _, c := range found {
-		if !slices.Contains(n.truth, c) && !slices.Contains(beside, c) {
+		if !slices.Contains(n.truth, c) && !slices.Contains(beside, c) && !follows(implied, n.truth, c) {
 			extra = append(extra, c)
 		}
 	}
@@ -249,8 +256,9 @@ func (m *matrixOfCauses) grade(n *looked, found []netcheck.Cause) {
 	}
 }
 
-func isHidden(c netcheck.Cause, truth []netcheck.Cause) bool {
-	return slices.ContainsFunc(truth, func(by netcheck.Cause) bool { return slices.Contains(hidden[by], c) })
+// follows tells whether c is what from says about one of the causes that are there.
+func follows(from map[netcheck.Cause][]netcheck.Cause, truth []netcheck.Cause, c netcheck.Cause) bool {
+	return slices.ContainsFunc(truth, func(t netcheck.Cause) bool { return slices.Contains(from[t], c) })
 }
 
 // axes are the causes that occur, in the order of netcheck's list.
