@@ -7,10 +7,7 @@ RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # Of one package, on two busy cores with the race detector on.
 TEST_TIMEOUT ?= 10m
 
-.PHONY: build setup test lint accept matrix matrix-full soak bench lab-mutate lab-real profiles dist fixtures vuln clean
-.PHONY: build setup test lint accept lab-real soak confusion bench lab-mutate profiles dist fixtures vuln clean
-.PHONY: build setup test lint accept matrix matrix-full soak bench dist fixtures vuln clean
-.PHONY: build setup test lint accept soak bench lab-mutate profiles dist fixtures vuln clean
+.PHONY: build setup test lint accept matrix matrix-full confusion soak bench lab-mutate lab-real profiles dist fixtures vuln clean
 
 build: ## this machine's wce2e, in bin/
 	$(RELEASE) -o bin/wce2e ./cmd/wce2e
