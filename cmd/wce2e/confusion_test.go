@@ -41,6 +41,7 @@ var hidden = map[netcheck.Cause][]netcheck.Cause{
 	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
 	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
 	netcheck.TLSUntrusted:      {netcheck.TLSIntercepted}, // which it says more of
+	netcheck.TLSServersRefused: {netcheck.TLSIntercepted},
 	netcheck.TCPPortsBlocked:   {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
 }
 

@@ -66,6 +66,7 @@ const (
 	ALPNBlocked        Cause = "alpn_blocked"         // so is its offer in TLS
 	ProxyRequired      Cause = "proxy_required"       // the way out is a proxy
 	ProxyAuthRequired  Cause = "proxy_auth_required"  // which wants a password
+	ProxyPortsLimited  Cause = "proxy_ports_limited"  // which connects to some ports only
 	TLSIntercepted     Cause = "tls_intercepted"      // somebody reads TLS
 	TLSUntrusted       Cause = "tls_untrusted"        // and the host does not trust them
 	TLSServersRefused  Cause = "tls_servers_refused"  // and they do not trust servers that sign for themselves

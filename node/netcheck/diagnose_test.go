@@ -226,6 +226,28 @@ var stories = map[string]struct {
 		add(&s.away.Records, six, "")
 		return s
 	}, []Cause{IPv6Broken}},
+	"plain HTTP answered by another": {func() *seen {
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
+		s.next++
+		at := Record{Transaction: s.next, Operation: Connect, Transport: "ws", Lead: "/ip4/11.0.0.1/tcp/80/ws", Addr: "11.0.0.1:80"}
+		add(&s.Records, at, "")
+		at.Operation, at.Facts = Upgrade, Facts{Status: 400}
+		add(&s.Records, at, WebSocketHandshake)
+		at.Transaction = 98
+		add(&s.away.Records, at, "")
+		return s
+	}, []Cause{HTTPIntercepted}},
+	"an inspector that refuses relays": {func() *seen {
+		return newSeen().here("tcp", Connect, Timeout).here("wss", TLS, TLSHandshake).here("quic-v1", QUIC, QUICIdleTimeout).
+			aside(stun(Timeout)).aside(version(Datagram, 1200), Timeout).
+			aside(Record{Operation: Connect, Proto: "dead", Addr: "192.0.2.1:443"}, "")
+	}, []Cause{UDPBlocked, TCPPortsBlocked, TLSServersRefused}},
+	"IPv6 only": {func() *seen {
+		s := newSeen().here("tcp", Connect, NetworkUnreachable).here("wss", Connect, NetworkUnreachable).here("quic-v1", QUIC, NetworkUnreachable).
+			aside(asks("IP dns.google", "system", "64:ff9b::808:808"), "")
+		s.Local.Routes = []string{"ip6"}
+		return s
+	}, []Cause{IPv4ByTranslation}},
 	"a satellite": {func() *seen {
 		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
 		for i := range s.Records {

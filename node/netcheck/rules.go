@@ -3,6 +3,7 @@ package netcheck
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -22,6 +23,7 @@ var rules = []struct {
 }{
 	{find: noNetwork, lastWord: true},
 	{find: portalClosed, lastWord: true},
+	{find: translated},
 	{find: proxyInTheWay},
 	{find: proxyPorts},
 	{find: allBlocked, lastWord: true},
@@ -39,6 +41,7 @@ var rules = []struct {
 	{find: bytesCapped},
 	{find: flowsLimited},
 	{find: tlsIntercepted},
+	{find: serversRefused},
 	{find: synAnswered},
 	{find: upgradeStripped},
 	{find: nameKilled},
@@ -114,6 +117,32 @@ func portalClosed(l *look, _ []obstacle) *obstacle {
 		where = "a page of its own"
 	}
 	return shown(PortalClosed, Certain, l.ways, idsOf(pages), "A captive portal answers in place of the internet: a page whose content is known led to %s.", where)
+}
+
+// translated looks for a machine that has no IPv4 and is given IPv6 addresses that
+// stand for it (RFC 6147).
+func translated(l *look, _ []obstacle) *obstacle {
+	if slices.Contains(l.r.Local.Routes, "ip4") || !l.hasIPv6() {
+		return nil
+	}
+	var made []Record
+	for _, r := range succeeded(l.all(Resolve)) {
+		if l.isOwn(r) && slices.ContainsFunc(r.Facts.Answers, isNAT64) {
+			made = append(made, r)
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	four := family6(direct(l.ways), false)
+	four = slices.DeleteFunc(four, (*way).stands)
+	return shown(IPv4ByTranslation, Certain, four, idsOf(made), "This machine has IPv6 only. The resolver gives it IPv6 addresses that stand for IPv4 ones (NAT64).")
+}
+
+// isNAT64 tells of the well-known prefix (RFC 6052, section 2.1).
+func isNAT64(answer string) bool {
+	a, err := netip.ParseAddr(answer)
+	return err == nil && netip.MustParsePrefix("64:ff9b::/96").Contains(a)
 }
 
 // connects tells of direct TCP connections and of UDP what got out at all.
@@ -432,11 +461,17 @@ func synAnswered(l *look, found []obstacle) *obstacle {
 	if has(found, TLSIntercepted) || has(found, TLSUntrusted) {
 		return nil
 	}
-	there := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.Proto != "dead" })
+	there := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.Proto != "dead" || l.takenFor(port(r.Addr)) })
 	if len(there) == 0 {
 		return nil
 	}
 	return shown(SYNAnswered, Certain, nil, idsOf(there), "Connections to an address where nobody is succeed: something answers every SYN itself.")
+}
+
+// takenFor tells whether connections to a port end at somebody who speaks for its
+// servers, and does not speak as they do elsewhere: an inspector, say.
+func (l *look) takenFor(p string) bool {
+	return slices.ContainsFunc(slices.Concat(l.blocked(TLS), l.blocked(Upgrade)), func(w *way) bool { return port(w.hostPort()) == p })
 }
 
 // blackHole looks for steps that fail in packets as large as the system makes them
@@ -576,6 +611,20 @@ func tlsIntercepted(l *look, _ []obstacle) *obstacle {
 	return shown(cause, Certain, ways, nil, "TLS is opened on its way: relays show certificates of %q, which is %s, and others see other certificates there.", issuer, names)
 }
 
+// serversRefused looks for TLS that somebody ends with an alert, while connections
+// to where nobody is succeed at the same port: an inspector takes them, and does not
+// like the relay's certificate.
+func serversRefused(l *look, _ []obstacle) *obstacle {
+	taken := slices.DeleteFunc(succeeded(l.all(Connect)), func(r Record) bool { return r.Proto != "dead" })
+	lost := slices.DeleteFunc(direct(l.blocked(TLS)), func(w *way) bool {
+		return !failedWith(w.failed(), TLSHandshake) || !slices.ContainsFunc(taken, func(r Record) bool { return port(r.Addr) == port(w.hostPort()) })
+	})
+	if len(lost) == 0 {
+		return nil
+	}
+	return shown(TLSServersRefused, Likely, lost, idsOf(taken), "Somebody in between takes all connections to port %s, and refuses to open TLS to the relays there.", port(lost[0].hostPort()))
+}
+
 // foreign tells whether the certificate that w met is somebody else's: the relay
 // says so, inside Noise, or others meet another one there.
 func (l *look) foreign(w *way, rec Record) bool {
@@ -608,6 +657,9 @@ func upgradeStripped(l *look, _ []obstacle) *obstacle {
 	if len(lost) == 0 || l.anyWay(func(w *way) bool { return w.passed(Upgrade) && w.transport == lost[0].transport }) {
 		return nil
 	}
+	if !slices.ContainsFunc(lost, func(w *way) bool { return w.passed(TLS) || w.transport != "ws" }) {
+		return shown(HTTPIntercepted, Likely, lost, nil, "Somebody answers plain HTTP in the relays' place: the answer to an upgrade was %d.", lost[0].failed().Facts.Status)
+	}
 	return shown(UpgradeStripped, Likely, lost, nil, "HTTP passes, and nothing may become WebSocket: the answer to an upgrade was %d.", lost[0].failed().Facts.Status)
 }
 
@@ -637,7 +689,11 @@ func multistreamKilled(l *look, found []obstacle) *obstacle {
 	for _, w := range lost {
 		steps = append(steps, *w.failed())
 	}
-	return shown(MultistreamKilled, how, lost, idsOf(harmless), "Connections that open like libp2p's (/multistream/1.0.0) are killed: %s. Other bytes to the same address pass.", howKilled(steps))
+	others := ""
+	if len(harmless) > 0 {
+		others = " Other bytes to the same address pass."
+	}
+	return shown(MultistreamKilled, how, lost, idsOf(harmless), "Connections that open like libp2p's (/multistream/1.0.0) are killed: %s.%s", howKilled(steps), others)
 }
 
 func howKilled(steps []Record) string {
