@@ -5,7 +5,7 @@ GO ?= go
 # What was tested is what ships: the same tree gives the same bytes anywhere.
 RELEASE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # Of one package, on two busy cores with the race detector on.
-TEST_TIMEOUT ?= 10m
+TEST_TIMEOUT ?= 30m
 
 .PHONY: build setup test lint accept matrix matrix-full confusion soak bench lab-mutate lab-real profiles dist fixtures vuln clean
 

@@ -45,7 +45,7 @@ func newScreen(t *testing.T, columns, rows uint16) (*screen, *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tty.Close() })
-	s := &screen{t: t, master: os.NewFile(uintptr(fd), "screen")}
+	s := &screen{t: t, master: master}
 	s.resize(columns, rows)
 	return s, tty
 }

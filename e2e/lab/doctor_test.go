@@ -245,7 +245,7 @@ func TestWithoutIPv6AllOtherProfilesRun(t *testing.T) {
 		unfit = append(unfit, u.Profile)
 	}
 	for _, p := range catalogue {
-		if p.ipv6 {
+		if p.needsIPv6() {
 			need = append(need, p.Name)
 		}
 	}

@@ -72,7 +72,7 @@ func TestAProvidersRouterIsThereForGood(t *testing.T) {
 	h := i.behind(t, "double-nat")
 	for network, profile := range map[string]string{"double-nat": "home", "home": "double-nat"} {
 		err := i.lab.SetProfile(t.Context(), network, profile)
-		if err == nil || !strings.Contains(err.Error(), "differ in what is behind its router") {
+		if err == nil || !strings.Contains(err.Error(), "differ in what is behind the router") {
 			t.Errorf("%s becomes %s: %v", network, profile, err)
 		}
 	}

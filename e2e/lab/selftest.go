@@ -244,7 +244,7 @@ const (
 // provingServer is the nth server of the i-th trial, in a part of the internet
 // where nothing else is.
 func provingServer(i int, nth byte) netip.Addr {
-	return netip.AddrFrom4([4]byte{23, byte(i), 0, nth})
+	return netip.AddrFrom4([4]byte{23, byte(i), byte(i >> 8), nth})
 }
 
 // claim is a rule or a service, as far as it is to be proven.

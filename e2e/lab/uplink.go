@@ -66,12 +66,12 @@ func (s site) surroundings() surroundings {
 // is in a /16 that is routed to the network whatever its access address becomes.
 func (a access) block() netip.Prefix {
 	b := a.Addr.As4()
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{b[0], b[1] + blockOffset, b[2], 0}), 24)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{b[0] + blockOffset, b[1], b[2], 0}), 24)
 }
 
-// blockOffset is between the second bytes of an access link and of its block:
-// more than there are links to a first byte.
-const blockOffset = 100
+// blockOffset is between the first bytes of an access link and of its block: none of
+// firstOctets is the next one's neighbour.
+const blockOffset = 1
 
 // sameHost is the address of a /24 that ends like another one.
 func sameHost(p netip.Prefix, addr netip.Addr) netip.Addr {
