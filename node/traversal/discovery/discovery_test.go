@@ -149,7 +149,7 @@ func TestPrivateMeshesDoNotMix(t *testing.T) {
 		connect(t, donor.Host, n.Host)
 		connect(t, mate.Host, n.Host)
 	}
-	eventually(t, "relay of the same mesh, for both", 10*time.Second, func() bool {
+	eventually(t, "relay of the same mesh, for both", 30*time.Second, func() bool {
 		return donor.finds(public.ID(), DHT)() && mate.finds(private.ID(), DHT)() &&
 			donor.hears(public.ID())() && mate.hears(private.ID())()
 	})
