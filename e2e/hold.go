@@ -24,6 +24,7 @@ func (r *run) hold(ctx context.Context) error {
 	}
 	donor := r.donor()
 	planned := r.inv.Run.Hold
+	r.fetchEvents(ctx)
 	mark := evidence.Hold{Planned: evidence.Duration(planned), Relay: start.relay, Conn: start.conn}
 	r.note(evidence.HoldStarted, donor.Name, mark)
 	began := time.Now()

@@ -25,6 +25,8 @@ type node struct {
 	addrs     []string // where it says it can be reached, with /p2p/<peer>
 	stopWatch func()   // ends the watching, and waits for it
 
+	fetch chan chan struct{} // has the events fetched now; what is sent is closed when they are
+
 	mu     sync.Mutex // guards the fields below
 	events []wire.Event
 	offset int64          // how much of events.jsonl has been read
@@ -143,7 +145,7 @@ func (h *host) identity(ctx context.Context) (string, error) {
 // start starts the host's node for the first time.
 func (h *host) start(ctx context.Context, args []string) error {
 	h.args = append([]string{"node", "run", "--dir", h.dir(), "--name", h.Name, "--log-level", "debug"}, args...)
-	h.node = &node{stopWatch: func() {}} // from here on there is something to collect
+	h.node = &node{stopWatch: func() {}, fetch: make(chan chan struct{})} // from here on there is something to collect
 	st, err := h.launch(ctx)
 	h.node.peer, h.node.addrs = st.PeerID, st.Addrs
 	return err
@@ -210,21 +212,53 @@ func (h *host) status(ctx context.Context) (st wire.Status, err error) {
 
 // follow copies the node's events into the trace as they come.
 func (h *host) follow(ctx context.Context) {
-	wait := followEvery
+	wait, asked := followEvery, chan struct{}(nil)
 	for {
 		before := h.node.read()
 		if _, err := h.catchUp(ctx); err != nil && ctx.Err() == nil {
 			h.log.Warn("fetch events", "err", err)
 		}
-		if wait = min(2*wait, followQuiet); h.node.read() > before {
+		if wait = min(2*wait, followQuiet); h.node.read() > before || asked != nil {
 			wait = followEvery
+		}
+		if asked != nil {
+			close(asked)
+			asked = nil
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case asked = <-h.node.fetch:
 		case <-time.After(wait):
 		}
 	}
+}
+
+// fetchTimeout is for a step that would like to see all events so far, and goes on
+// without those that do not come.
+const fetchTimeout = 5 * time.Second
+
+// fetchEvents brings the events of all nodes up to now into the trace: what has not
+// been fetched when the suite crashes is lost.
+func (r *run) fetchEvents(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	inParallel(r.hosts, func(h *host) error {
+		if h.node == nil || h.node.ended() != nil {
+			return nil
+		}
+		done := make(chan struct{})
+		select {
+		case h.node.fetch <- done:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		return nil
+	})
 }
 
 // catchUp fetches the events that were written since the last time. It is
