@@ -51,7 +51,7 @@ func leaky(t testing.TB) map[string]string {
 		"home after \\n":  `{"tail":"panic:\n\t/home/alice/go/main.go:3"}`,
 		"home, URL":       "file:///home/alice/x",
 		"home, macOS":     "dir=/Users/alice",
-		"home, root":      "stat /root/.wce2e: no such file",
+		"home, root":      "stat /root/.bashrc: no such file",
 		"home, ostree":    "at /var/home/alice/x",
 		"home, Windows":   `at C:\Users\alice\x`,
 		"several at once": "/home/alice:/home/alice/bin https://a:SECRET@h/ https://b:SECRET@h/",

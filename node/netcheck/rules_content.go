@@ -1,0 +1,126 @@
+package netcheck
+
+import (
+	"slices"
+)
+
+// What is stopped for what it carries.
+
+func quicBlocked(l *look, found []obstacle) *obstacle {
+	if has(found, UDPBlocked) || has(found, MTUBlackHole) {
+		return nil
+	}
+	alive := map[string]bool{}
+	for _, r := range succeeded(l.all(Datagram)) {
+		alive[r.Addr] = true
+	}
+	lost := slices.DeleteFunc(unexplained(direct(l.blocked(QUIC)), found), func(w *way) bool { return !alive[w.hostPort()] })
+	if len(lost) == 0 || slices.ContainsFunc(l.ways, func(w *way) bool { return w.passed(QUIC) }) {
+		return nil
+	}
+	return shown(QUICBlocked, Certain, lost, nil, "UDP gets out, and other packets to the same ports are answered; packets that begin a QUIC connection are not.")
+}
+
+// largeHelloKilled looks for large hellos that fail in packets of any size, where
+// the daemon's own, smaller one passed.
+func largeHelloKilled(l *look, found []obstacle) *obstacle {
+	if has(found, MTUBlackHole) {
+		return nil
+	}
+	passed := map[string]bool{} // any hello, by the address
+	var whole, cut []Record
+	for _, r := range l.ours {
+		switch {
+		case r.Operation == TLS && r.Failure == nil, r.Operation == Size && r.Proto == "tls" && r.Failure == nil:
+			passed[r.Addr] = passed[r.Addr] || r.Operation == TLS
+		case r.Operation == Size && r.Proto == "tls" && r.Facts.Segment == 0:
+			whole = append(whole, r)
+		case r.Operation == Size && r.Proto == "tls":
+			cut = append(cut, r)
+		}
+	}
+	for _, a := range whole {
+		for _, b := range cut {
+			if a.Addr == b.Addr && passed[a.Addr] {
+				return shown(LargeHelloKilled, Certain, nil, []int{a.ID, b.ID},
+					"TLS hellos of %d bytes are stopped, in packets of any size, while small ones pass.", max(a.Facts.Bytes, b.Facts.Bytes))
+			}
+		}
+	}
+	return nil
+}
+
+func nameKilled(l *look, found []obstacle) *obstacle {
+	lost := unexplained(l.blocked(TLS), found)
+	passes := direct(l.through(TLS))
+	if len(lost) == 0 || len(passes) == 0 || slices.ContainsFunc(passes, func(w *way) bool { return port(w.hostPort()) != port(lost[0].hostPort()) }) {
+		return nil
+	}
+	return shown(NameKilled, Likely, lost, nil, "TLS gets through to some names and not to others.")
+}
+
+func multistreamKilled(l *look, found []obstacle) *obstacle {
+	lost := unexplained(direct(l.blocked(Multistream)), found)
+	lost = over(lost, "tcp")
+	if len(lost) == 0 {
+		return nil
+	}
+	harmless := succeeded(l.all(Harmless))
+	how := Likely
+	if len(harmless) > 0 {
+		how = Certain
+	}
+	var steps []Record
+	for _, w := range lost {
+		steps = append(steps, *w.failed())
+	}
+	others := ""
+	if len(harmless) > 0 {
+		others = " Other bytes to the same address pass."
+	}
+	return shown(MultistreamKilled, how, lost, idsOf(harmless), "Connections that open like libp2p's (/multistream/1.0.0) are killed: %s.%s", howKilled(steps), others)
+}
+
+func howKilled(steps []Record) string {
+	for _, r := range steps {
+		if failedWith(&r, Reset, SecurityReset, EOF, SecurityEOF) {
+			return "they are reset at once"
+		}
+	}
+	return "what follows vanishes, and nobody is told"
+}
+
+// libp2p's names for its handshakes, which are Security's Proto.
+const protoNoise, protoTLS = "/noise", "/tls/1.0.0"
+
+func alpnKilled(l *look, found []obstacle) *obstacle {
+	var because []Record
+	noise := map[string]bool{}
+	for _, r := range l.ours {
+		if r.Operation == Security && r.Proto == protoNoise && r.Failure == nil {
+			noise[r.Lead] = true
+		}
+	}
+	for _, r := range l.ours {
+		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] && !silent(r) {
+			because = append(because, r)
+		}
+	}
+	if len(because) == 0 || has(found, MTUBlackHole) {
+		return nil
+	}
+	return shown(ALPNKilled, Certain, nil, idsOf(because), "TLS that offers the protocol libp2p is killed: %s. Noise to the same address passes.", howKilled(because))
+}
+
+func handshakeKilled(l *look, found []obstacle) *obstacle {
+	lost := unexplained(slices.Concat(l.blocked(Security), l.blocked(Muxer), l.blocked(Identify)), found)
+	lost = over(direct(lost), "tcp")
+	if len(lost) == 0 {
+		return nil
+	}
+	var steps []Record
+	for _, w := range lost {
+		steps = append(steps, *w.failed())
+	}
+	return shown(HandshakeKilled, Certain, lost, nil, "Connections open like libp2p's and die during the handshake: %s.", howKilled(steps))
+}

@@ -1,0 +1,161 @@
+package netcheck
+
+import (
+	"slices"
+)
+
+// What a path does to anything: sizes, numbers, silence, delay, loss.
+
+// blackHole looks for steps that fail in packets as large as the system makes them
+// and succeed in smaller ones.
+func blackHole(l *look, _ []obstacle) *obstacle {
+	var because []int
+	var ways []*way
+	for _, small := range succeeded(l.all(Size)) {
+		for _, large := range failing(l.all(Size)) {
+			if silent(large) && large.ICMP == "" && small.Addr == large.Addr && small.Proto == large.Proto && smaller(small, large) {
+				because = append(because, small.ID, large.ID)
+			}
+		}
+		for _, w := range l.ways {
+			rec := w.failed()
+			if rec != nil && silent(*rec) && w.addr == small.Lead && small.Facts.Segment > 0 && small.Proto == string(rec.Operation) {
+				because, ways = append(because, small.ID), append(ways, w)
+			}
+		}
+	}
+	for _, small := range succeeded(l.all(Datagram)) {
+		for _, large := range failing(l.all(Size)) {
+			if silent(large) && large.ICMP == "" && small.Proto == large.Proto && small.Addr == large.Addr && smaller(small, large) {
+				because = append(because, small.ID, large.ID)
+			}
+		}
+	}
+	if len(because) == 0 {
+		return nil
+	}
+	for _, w := range l.ways {
+		if rec := w.failed(); rec != nil && silent(*rec) && rec.Operation != Connect && !slices.Contains(ways, w) {
+			ways = append(ways, w)
+		}
+	}
+	return shown(MTUBlackHole, Certain, ways, because, "Full-size packets vanish on the way and no ICMP error says so, while small ones pass.")
+}
+
+// smaller tells whether two sizes differ in their packets only. Of a datagram, its
+// bytes are the packet.
+func smaller(a, b Record) bool {
+	if a.Proto == "quic-version" {
+		return a.Facts.Bytes < b.Facts.Bytes
+	}
+	return a.Facts.Segment > 0 && b.Facts.Segment == 0 && a.Facts.Bytes >= b.Facts.Bytes*9/10
+}
+
+// silent tells of a step that nothing came back to.
+func silent(r Record) bool {
+	return failedWith(&r, Timeout, SecurityTimeout, QUICIdleTimeout, QUICHandshakeTimeout)
+}
+
+// bytesCapped looks for connections that carry a little and then freeze.
+func bytesCapped(l *look, found []obstacle) *obstacle {
+	if has(found, MTUBlackHole) {
+		return nil
+	}
+	for _, long := range failing(l.all(Size)) {
+		for _, short := range succeeded(l.all(Size)) {
+			if long.Proto == "echo" && short.Proto == "echo" && short.Lead == long.Lead && short.Transport == long.Transport && short.Facts.Bytes < long.Facts.Bytes {
+				return shown(BytesCapped, Certain, nil, []int{short.ID, long.ID},
+					"Connections freeze after some bytes: %d pass both ways, %d do not; %d bytes came back.", short.Facts.Bytes, long.Facts.Bytes, long.Received)
+			}
+		}
+	}
+	return nil
+}
+
+func flowsLimited(l *look, _ []obstacle) *obstacle {
+	many := failing(l.all(Flows))
+	if len(many) == 0 || many[0].Facts.Stood == 0 {
+		return nil
+	}
+	return shown(FlowsLimited, Certain, nil, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
+		many[0].Facts.Tried, many[0].Facts.Stood)
+}
+
+func udpTimeout(l *look, _ []obstacle) *obstacle {
+	return l.forgotten(UDPTimeout, "UDP", "quic-v1", "webtransport")
+}
+
+func tcpTimeout(l *look, _ []obstacle) *obstacle {
+	return l.forgotten(TCPTimeout, "TCP", "tcp", "ws", "wss", "http", "https")
+}
+
+// forgotten finds connections that did not outlive a silence.
+func (l *look) forgotten(c Cause, what string, transports ...string) *obstacle {
+	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool { return !slices.Contains(transports, r.Transport) })
+	if len(dead) == 0 {
+		return nil
+	}
+	shortest := slices.MinFunc(dead, func(a, b Record) int { return int(a.Facts.Silence - b.Facts.Silence) })
+	return shown(c, Certain, nil, idsOf(dead), "%s flows that are silent for %.0f seconds are dead afterwards.", what, shortest.Facts.Silence)
+}
+
+// slowAfter is a round trip that no distance on Earth explains: a satellite's.
+const slowAfter = 0.5 // seconds
+
+// slow is told only of what stands: a dead address is not slow. The quickest of
+// many connections counts: a lost packet makes some of them late, and so does a
+// busy machine.
+func slow(l *look, _ []obstacle) *obstacle {
+	stood := succeeded(l.all(Connect))
+	if len(stood) == 0 {
+		return nil
+	}
+	quickest := slices.MinFunc(stood, func(a, b Record) int { return int((a.T - b.T) * 1e6) })
+	if quickest.T < slowAfter {
+		return nil
+	}
+	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d connections the quickest took %.1f seconds.", len(stood), quickest.T)
+}
+
+// lossy looks for steps that succeeded when they were tried again.
+func lossy(l *look, _ []obstacle) *obstacle {
+	var lost []Record
+	for _, w := range l.ways {
+		for _, try := range w.tries {
+			if w.stands() {
+				lost = append(lost, slices.DeleteFunc(failing(try), func(r Record) bool { return !silent(r) })...)
+			}
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return shown(Lossy, Likely, nil, idsOf(lost), "Packets get lost: %d steps succeeded only when they were tried again.", len(lost))
+}
+
+// littleRate is what a few jobs a minute take, in bytes a second.
+const littleRate = 128 << 10
+
+// throttled looks at what the longest flow carried, beside what others' did: a
+// busy machine or relay is slow for everybody.
+func throttled(l *look, found []obstacle) *obstacle {
+	if has(found, Slow) || has(found, BytesCapped) || has(found, MTUBlackHole) {
+		return nil // which explain it
+	}
+	here, because := fastest(l.all(Size))
+	there, _ := fastest(l.controls(Size))
+	if here == 0 || here > littleRate || there < 4*here {
+		return nil
+	}
+	return shown(Throttled, Likely, nil, because, "The network carries %.0f kbit/s; another one carries %.0f kbit/s from the same relays.", here*8/1000, there*8/1000)
+}
+
+// fastest is the best rate of the long flows among records, in bytes a second.
+func fastest(records []Record) (rate float64, ids []int) {
+	for _, r := range succeeded(records) {
+		if r.Proto == "echo" && r.Facts.Bytes >= 32<<10 && r.T > 0 {
+			rate, ids = max(rate, float64(r.Facts.Bytes)/r.T), append(ids, r.ID)
+		}
+	}
+	return rate, ids
+}

@@ -1,0 +1,162 @@
+package netcheck
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Whether anything gets out, over which IP version, and to which ports.
+
+func noNetwork(l *look, _ []obstacle) *obstacle {
+	if len(l.r.Local.Addrs) > 0 && len(l.r.Local.Routes) > 0 {
+		return nil
+	}
+	return shown(NoNetwork, Certain, l.ways, nil, "This machine has %d network addresses and %d default routes: it is not on any network.",
+		len(l.r.Local.Addrs), len(l.r.Local.Routes))
+}
+
+// translated looks for a machine that has no IPv4 and is given IPv6 addresses that
+// stand for it (RFC 6147).
+func translated(l *look, _ []obstacle) *obstacle {
+	if slices.Contains(l.r.Local.Routes, "ip4") || !l.hasIPv6() {
+		return nil
+	}
+	var made []Record
+	for _, r := range succeeded(l.all(Resolve)) {
+		if l.isOwn(r) && slices.ContainsFunc(r.Facts.Answers, isNAT64) {
+			made = append(made, r)
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	four := family6(direct(l.ways), false)
+	four = slices.DeleteFunc(four, (*way).stands)
+	return shown(IPv4ByTranslation, Certain, four, idsOf(made), "This machine has IPv6 only. The resolver gives it IPv6 addresses that stand for IPv4 ones (NAT64).")
+}
+
+// isNAT64 tells of the well-known prefix (RFC 6052, section 2.1).
+func isNAT64(answer string) bool {
+	a, err := netip.ParseAddr(answer)
+	return err == nil && netip.MustParsePrefix("64:ff9b::/96").Contains(a)
+}
+
+// gotOut tells whether anything did, without a proxy.
+func gotOut(l *look) bool {
+	for _, w := range direct(l.ways) {
+		if w.passed(Connect) || w.passed(QUIC) {
+			return true
+		}
+	}
+	return len(succeeded(l.all(Datagram))) > 0
+}
+
+func allBlocked(l *look, found []obstacle) *obstacle {
+	if gotOut(l) || len(found) > 0 || len(l.ways) == 0 || len(l.through(ProxyTunnel)) > 0 {
+		return nil
+	}
+	lost := slices.Concat(l.blocked(Connect), l.blocked(QUIC))
+	if len(over(lost, "tcp", "ws", "wss", "https", "http")) == 0 {
+		return nil
+	}
+	return shown(AllBlocked, Certain, l.ways, idsOf(failing(l.all(Datagram))),
+		"Nothing gets out: no TCP connection to any port, and no UDP packet is answered, while the same addresses answer elsewhere.")
+}
+
+func ipv6Broken(l *look, _ []obstacle) *obstacle {
+	if !l.hasIPv6() {
+		return nil
+	}
+	six := family6(direct(l.ways), true)
+	answered := slices.ContainsFunc(six, func(w *way) bool { return w.passed(Connect) || w.passed(QUIC) })
+	elsewhere := slices.ContainsFunc(six, func(w *way) bool { return l.elsewhere(w) == works })
+	if answered || !elsewhere {
+		return nil
+	}
+	return shown(IPv6Broken, Certain, six, nil, "This machine has IPv6 addresses and a route, and nothing that it sends over IPv6 is answered.")
+}
+
+func udpBlocked(l *look, _ []obstacle) *obstacle {
+	tried := l.all(Datagram)
+	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
+		return nil
+	}
+	lost := slices.DeleteFunc(direct(l.blocked(QUIC)), func(w *way) bool { return isIPv6(w.hostPort()) })
+	return shown(UDPBlocked, Certain, lost, idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+}
+
+// udpElsewhere tells whether UDP carries on another host.
+func (l *look) udpElsewhere() bool {
+	if len(succeeded(l.controls(Datagram))) > 0 {
+		return true
+	}
+	for _, ways := range l.ctrl {
+		if slices.ContainsFunc(ways, func(w *way) bool { return w.passed(QUIC) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// howLost says how packets were stopped: told, or in silence.
+func howLost(records []Record) string {
+	for _, r := range records {
+		if r.ICMP != "" {
+			return "an ICMP error, " + r.ICMP + ", comes back"
+		}
+	}
+	for _, r := range records {
+		if failedWith(&r, Refused, Reset) {
+			return "they are refused at once"
+		}
+	}
+	return "they vanish, and nobody is told"
+}
+
+func udpPortBlocked(l *look, _ []obstacle) *obstacle {
+	passes, lost := map[string]bool{}, map[string]bool{}
+	ok := map[string]bool{}
+	for _, r := range succeeded(l.controls(Datagram)) {
+		ok[r.Addr] = true
+	}
+	var because []int
+	for _, r := range l.all(Datagram) {
+		switch {
+		case r.Failure == nil:
+			passes[port(r.Addr)] = true
+		case ok[r.Addr]:
+			lost[port(r.Addr)] = true
+			because = append(because, r.ID)
+		}
+	}
+	for p := range passes {
+		delete(lost, p)
+	}
+	if len(passes) == 0 || len(lost) == 0 {
+		return nil
+	}
+	ways := slices.DeleteFunc(l.blocked(QUIC), func(w *way) bool { return !lost[port(w.hostPort())] })
+	return shown(UDPPortBlocked, Certain, ways, because, "UDP gets out, but not to port %s.", listed(keys(lost)))
+}
+
+func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
+	lost := family6(unexplained(direct(l.blocked(Connect)), found), false)
+	var passes, ports []string
+	for _, w := range direct(l.through(Connect)) {
+		passes = append(passes, port(w.hostPort()))
+	}
+	lost = slices.DeleteFunc(lost, func(w *way) bool { return slices.Contains(passes, port(w.hostPort())) })
+	for _, w := range lost {
+		ports = append(ports, port(w.hostPort()))
+	}
+	if len(lost) == 0 || len(passes) == 0 {
+		return nil
+	}
+	var steps []Record
+	for _, w := range lost {
+		steps = append(steps, *w.failed())
+	}
+	return shown(TCPPortsBlocked, Certain, lost, nil, "TCP gets out to port %s; connections to port %s are stopped: %s.", listed(passes), listed(ports), howLost(steps))
+}
+
+func (l *look) hasIPv6() bool { return slices.Contains(l.r.Local.Routes, "ip6") }
