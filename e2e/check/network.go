@@ -90,7 +90,7 @@ func (h *history) controlsOf(x *host) []netcheck.Control {
 		if y == x || n == nil || x.Network != "" && y.Network == x.Network {
 			continue
 		}
-		list = append(list, netcheck.Control{Host: y.Name, Records: n.report.Records, Arrivals: []netcheck.Arrival{}})
+		list = append(list, netcheck.Control{Host: y.Name, Records: n.report.Records})
 	}
 	return list
 }

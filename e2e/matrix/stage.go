@@ -25,7 +25,9 @@ const (
 // A hole is punched by a transport by which both ends have been seen. With one
 // relay, each end is seen by the transport that won its race there, and whether
 // they had one in common was chance: behind udp-blocked 1 of 2 runs was upgraded.
-// So the relay's transports are spread over two, as they are over many in a mesh.
+// So the relay's transports are spread over two, as they are over many in a mesh;
+// and its IP versions, since a donor that was seen over IPv6 alone cannot be
+// compared with a submitter that has IPv4 alone.
 func (c Cell) Inventory(hold time.Duration, faults []inventory.Fault) *inventory.Inventory {
 	return &inventory.Inventory{
 		Version: 1, Name: "cell", Area: "matrix",
@@ -35,7 +37,7 @@ func (c Cell) Inventory(hold time.Duration, faults []inventory.Fault) *inventory
 			{Name: relay1, SSH: relay1, Role: inventory.Relay, Network: core, Listen: []string{
 				"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "/ip4/0.0.0.0/tcp/443/tls/ws",
 				"/ip6/::/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1/webtransport", "/ip6/::/tcp/443/tls/ws"}},
-			{Name: relay2, SSH: relay2, Role: inventory.Relay, Network: core, Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"}},
+			{Name: relay2, SSH: relay2, Role: inventory.Relay, Network: core, Listen: []string{"/ip4/0.0.0.0/tcp/4001"}},
 		},
 		Run:    inventory.Run{Hold: hold, Observe: observe, Lease: lease},
 		Job:    inventory.Job{Fixture: "sha256"},

@@ -123,24 +123,10 @@ type Cert struct {
 	NotAfter  time.Time `json:"not_after"`
 }
 
-// Control is the same ladder from elsewhere, or what a helper on a relay saw
-// arrive.
+// Control is the same ladder from elsewhere.
 type Control struct {
-	Host     string    `json:"host"`
-	Records  []Record  `json:"records"`
-	Arrivals []Arrival `json:"arrivals"`
-}
-
-// Arrival is a flow as it reached the helper on a relay.
-type Arrival struct {
-	At       float64 `json:"at"` // seconds since Report.Began, by the relay's clock put right
-	Proto    string  `json:"proto"`
-	Local    string  `json:"local"`  // IP:port
-	Remote   string  `json:"remote"` // IP:port, as seen from there
-	Received int64   `json:"received"`
-	Sent     int64   `json:"sent"`
-	First    string  `json:"first"` // hex of the first 32 bytes
-	End      string  `json:"end"`   // fin | reset | refused (it sent the reset itself) | silence
+	Host    string   `json:"host"`
+	Records []Record `json:"records"`
 }
 
 // Daemon is what became of a node that was to join meanwhile.
