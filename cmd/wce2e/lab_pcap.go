@@ -48,9 +48,9 @@ clock.`,
 func pcapTo(cmd *cobra.Command, s lab.Standing, c lab.Capture, file string) (err error) {
 	out := cmd.OutOrStdout()
 	if file != "-" {
-		f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // it may hold secrets
-		if err != nil {
-			return fmt.Errorf("write the capture: %w", err)
+		f, ferr := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // it may hold secrets
+		if ferr != nil {
+			return fmt.Errorf("write the capture: %w", ferr)
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out = f

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -76,8 +77,14 @@ func selfTest(cmd *cobra.Command, profiles []string, mutate, asJSON bool) error 
 	return nil
 }
 
-// proven is what is wrong with a proof; empty when it stands.
-func proven(p lab.Proof) string { return p.Err }
+// proven is what is wrong with a proof; empty when it stands. In a composed profile
+// one rule may leave nothing to be seen of another.
+func proven(p lab.Proof) string {
+	if p.Err == "" && p.Hidden != "" && !strings.Contains(p.Profile, " + ") {
+		return "nothing can be seen of it: " + p.Hidden
+	}
+	return p.Err
+}
 
 // survived is what is wrong with the proof of a mutant, which must have failed.
 func survived(p lab.Proof) string {

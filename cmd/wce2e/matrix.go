@@ -81,6 +81,7 @@ type play struct {
 	builds   *builds
 	source   evidence.Source
 	profiles map[string]lab.Profile // by the name that cells have
+	whole    int                    // cells of the matrix of which this is a shard, or all; 0: a rerun
 }
 
 func (f *matrixFlags) run(cmd *cobra.Command, args []string) error {
@@ -114,7 +115,7 @@ func (p *play) run(ctx context.Context, cells []matrix.Placed, errOut io.Writer)
 	}
 	fmt.Fprintf(errOut, "==> %d cells, %d at once, each held for %s, seed %d\n", len(cells), min(schedule.Jobs, len(cells)), f.hold, f.seed)
 	r = matrix.Results{
-		Version: matrix.Version, Software: version, Source: p.source, Began: time.Now().UTC(), Hold: evidence.Duration(f.hold), Seed: f.seed,
+		Version: matrix.Version, Software: version, Source: p.source, Began: time.Now().UTC(), Hold: evidence.Duration(f.hold), Seed: f.seed, Whole: p.whole,
 	}
 	if f.shard != "" {
 		r.Shards = []string{f.shard}
@@ -157,6 +158,9 @@ func (f *matrixFlags) plan(cmd *cobra.Command, args []string) (*play, []matrix.P
 			}
 		}
 	}
+	if f.rerun == "" {
+		p.whole = len(cells)
+	}
 	return p, shard.Take(cells), nil
 }
 
@@ -168,8 +172,8 @@ func (f *matrixFlags) cells(cmd *cobra.Command, args []string) ([]matrix.Placed,
 		}
 	}
 	if f.rerun != "" {
-		if len(args) > 0 || f.grid {
-			return nil, usageError(errors.New("--rerun-failed takes its cells from a matrix, and no others"))
+		if len(args) > 0 || f.grid || f.repeat > 1 {
+			return nil, usageError(errors.New("--rerun-failed takes its cells from a matrix, each once, and no others"))
 		}
 		return f.failed(cmd)
 	}
@@ -189,6 +193,11 @@ func (f *matrixFlags) cells(cmd *cobra.Command, args []string) ([]matrix.Placed,
 		return nil, err
 	}
 	if f.grid {
+		for _, n := range names {
+			if !slices.Contains(matrix.NATKinds, n) {
+				return nil, usageError(fmt.Errorf("--grid %s: theory knows which of these get through to each other: %s", n, strings.Join(matrix.NATKinds, ", ")))
+			}
+		}
 		transports := f.transports
 		if len(transports) == 0 {
 			transports = matrix.GridTransports

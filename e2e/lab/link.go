@@ -38,7 +38,7 @@ func (l link) with(other link) link {
 }
 
 // tighter is the smaller of two limits, of which 0 is none.
-func tighter[T int | int64](a, b T) T {
+func tighter[T ~int | ~int64](a, b T) T {
 	if a == 0 || b == 0 {
 		return max(a, b)
 	}

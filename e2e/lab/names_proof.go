@@ -111,7 +111,11 @@ func provePortal(t *trial) error {
 
 // proveUntilLogin logs in, so it is proven before what can be seen afterwards.
 func proveUntilLogin(t *trial) error {
-	for _, p := range t.ways() {
+	ways, err := t.ways()
+	if err != nil {
+		return err
+	}
+	for _, p := range ways {
 		if err := t.refusesStrangers(p); err != nil {
 			return fmt.Errorf("%s before the login is not refused: %w", p, err)
 		}
@@ -120,17 +124,17 @@ func proveUntilLogin(t *trial) error {
 	if err != nil || r.StatusCode != http.StatusFound {
 		return fmt.Errorf("HTTP before the login is answered with %s (%v)", statusOf(r), err)
 	}
-	t.saw("refused before the login: %s", joined(t.ways()))
+	t.saw("refused before the login: %s", joined(ways))
 	t.saw("HTTP is sent to %s", r.Header.Get("Location"))
 	if err := t.portalLogin(t.server.at(80)); err != nil {
 		return err
 	}
-	for _, p := range t.ways() {
+	for _, p := range ways {
 		if err := t.passes(p); err != nil {
 			return fmt.Errorf("after the login: %w", err)
 		}
 	}
-	t.saw("passed afterwards: %s", joined(t.ways()))
+	t.saw("passed afterwards: %s", joined(ways))
 	return nil
 }
 

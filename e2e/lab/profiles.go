@@ -143,7 +143,7 @@ func Profiles() []Profile {
 
 // ProfileNamed finds a profile by what an inventory says, which may be several
 // joined by +.
-func ProfileNamed(names string) (Profile, error) { return profileNamed(names) }
+func ProfileNamed(names string) (Profile, error) { return compose(names) }
 
 // Rules are what p is made of, those first that every network has.
 func (p Profile) Rules() []Rule {

@@ -165,7 +165,7 @@ func linkOf(bytes int) rule {
 // UDP flows are forgotten when nothing has passed for so long.
 func idleUDP(d time.Duration) rule {
 	return rule{name: "idle-udp", does: fmt.Sprintf("UDP flows are forgotten after %s of silence", d),
-		apply: func(f *firewall) { f.idleUDP = shorter(f.idleUDP, f.timer(d)) },
+		apply: func(f *firewall) { f.idleUDP = tighter(f.idleUDP, f.timer(d)) },
 		proof: func(t *trial) error {
 			return t.forgets("udp", t.timer(d), func(f flow) error { return f.far.lost(f.near, "an answer") })
 		}}
@@ -176,18 +176,10 @@ func idleUDP(d time.Duration) rule {
 func idleTCP(d time.Duration) rule {
 	return rule{name: "idle-tcp", does: fmt.Sprintf("TCP flows are forgotten after %s of silence, and neither end is told", d),
 		apply: func(f *firewall) {
-			f.idleTCP = shorter(f.idleTCP, f.timer(d))
+			f.idleTCP = tighter(f.idleTCP, f.timer(d))
 			f.dropInvalid = true
 		},
 		proof: func(t *trial) error { return t.forgets("tcp", t.timer(d), flow.dead) }}
-}
-
-// shorter is the one of two limits that is felt first; 0 is none.
-func shorter[T int | time.Duration](a, b T) T {
-	if a == 0 {
-		return b
-	}
-	return min(a, b)
 }
 
 // synproxy: the router answers a SYN itself, with a cookie, and dials on when

@@ -41,7 +41,11 @@ var addressPool = rule{name: "address-pool", does: fmt.Sprintf("every flow is se
 	},
 	instead: masquerade.apply,
 	proof: func(t *trial) error {
-		for _, p := range t.ways() {
+		ways, err := t.ways()
+		if err != nil {
+			return err
+		}
+		for _, p := range ways {
 			flows, err := t.mapping(p, t.servers[:poolSize]...)
 			if err != nil {
 				return err

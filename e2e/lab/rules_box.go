@@ -51,7 +51,7 @@ var killAfterHandshake = rule{name: "kill-after-handshake",
 			if err != nil {
 				return err
 			}
-			if err := f.hold(d[:1]); err != nil {
+			if err := f.hold(d[:1]); err != nil { // by another rule: alone, nothing stops it
 				return fmt.Errorf("%w: %w", errHidden, err)
 			}
 			if err := f.hold(d[1:]); err != nil {

@@ -26,7 +26,7 @@ import (
 func idleReset(d time.Duration) rule {
 	return rule{name: "idle-reset", does: fmt.Sprintf("TCP flows are forgotten after %s of silence, and what then still comes is answered with a reset", d),
 		apply: func(f *firewall) {
-			f.idleTCP = shorter(f.idleTCP, f.timer(d))
+			f.idleTCP = tighter(f.idleTCP, f.timer(d))
 			f.dropInvalid = true
 			match := slices.Concat(state(expr.CtStateBitINVALID), protocol(unix.IPPROTO_TCP), reset())
 			f.passing(match)
@@ -46,7 +46,7 @@ func idleReset(d time.Duration) rule {
 // it has been dead for so long that QUIC, which waits for 30 s, has given up.
 func lifetime(d time.Duration) rule {
 	return rule{name: "lifetime", does: fmt.Sprintf("every TCP and UDP flow is dropped at an age of %s, however busy it is", d),
-		apply: func(f *firewall) { f.lifetime = shorter(f.lifetime, f.timer(d)) },
+		apply: func(f *firewall) { f.lifetime = tighter(f.lifetime, f.timer(d)) },
 		proof: func(t *trial) error { return t.ages(t.timer(d)) }}
 }
 
@@ -105,9 +105,13 @@ func contained(s *nftables.Set, is bool) []expr.Any {
 // has been silent for half a minute, or two once it was answered.
 func atMostFlows(n int) rule {
 	return rule{name: "at-most-flows", does: fmt.Sprintf("of one host's TCP flows those beyond %d at a time are refused, and of its UDP flows as well", n),
-		apply: func(f *firewall) { f.flowLimit = shorter(f.flowLimit, n) },
+		apply: func(f *firewall) { f.flowLimit = tighter(f.flowLimit, n) },
 		proof: func(t *trial) error {
-			for _, p := range t.ways() {
+			ways, err := t.ways()
+			if err != nil {
+				return err
+			}
+			for _, p := range ways {
 				if err := t.limitsFlows(p, n); err != nil {
 					return fmt.Errorf("%s: %w", p, err)
 				}

@@ -23,9 +23,13 @@ func (e *end) wantsReset() error {
 
 // ages is nil when flows that are never silent for long are dead at an age.
 func (t *trial) ages(d time.Duration) error {
+	ways, err := t.ways()
+	if err != nil {
+		return err
+	}
 	var flows []flow
 	born := time.Now()
-	for _, p := range t.ways() {
+	for _, p := range ways {
 		f, err := t.open(p)
 		if err != nil {
 			return err
@@ -52,7 +56,7 @@ func (t *trial) ages(d time.Duration) error {
 	if err := each("is to be dead", func(f flow) error { return f.near.lost(f.far, "too old") }); err != nil {
 		return err
 	}
-	t.saw("flows of %s that were never silent for long are dead at %s, and begin anew", joined(t.ways()), d)
+	t.saw("flows of %s that were never silent for long are dead at %s, and begin anew", joined(ways), d)
 	if err := t.pause(time.Until(last.Add(d + t.timer(afterlife) + time.Second))); err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (t *trial) ages(d time.Duration) error {
 		return err
 	}
 	t.close() // and have the server's ports free
-	return t.passes(t.ways()...)
+	return t.passes(ways...)
 }
 
 // rests is nil when a flow that has been dead for long is as it should be.

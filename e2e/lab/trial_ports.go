@@ -48,14 +48,17 @@ func (t *trial) takes(p port) bool {
 }
 
 // ways are the ports that the profile lets pass, one of each protocol at most.
-func (t *trial) ways() []port {
-	var ways []port
+// Where there are none nothing can be seen, and so nothing be proven.
+func (t *trial) ways() (ways []port, err error) {
 	for _, network := range []string{"tcp", "udp"} {
 		if p, err := t.way(network); err == nil {
 			ways = append(ways, p)
 		}
 	}
-	return ways
+	if len(ways) == 0 {
+		return nil, fmt.Errorf("%w: nothing passes", errHidden)
+	}
+	return ways, nil
 }
 
 // way is a port of tcp or udp that the profile lets pass, and none of those but.
@@ -233,9 +236,9 @@ func seenAt(flows []flow) []netip.AddrPort {
 // translates is nil when servers see the host at the router's address, and at
 // such ports as is wanted, over TCP and UDP where they pass.
 func (t *trial) translates(as func([]flow) error) error {
-	ways := t.ways()
-	if len(ways) == 0 {
-		return fmt.Errorf("%w: nothing passes", errHidden)
+	ways, err := t.ways()
+	if err != nil {
+		return err
 	}
 	for _, p := range ways {
 		flows, err := t.mapping(p, t.servers...)
@@ -301,7 +304,11 @@ func within(flows []flow, first, last uint16) error {
 // the old one nobody gets in any more.
 func (t *trial) forgetsPorts() error {
 	t.close() // and have the servers' ports free
-	for _, p := range t.ways() {
+	ways, err := t.ways()
+	if err != nil {
+		return err
+	}
+	for _, p := range ways {
 		f, err := t.open(p)
 		if err != nil {
 			return err

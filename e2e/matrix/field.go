@@ -96,5 +96,8 @@ func (r Results) Sentence() string {
 	if n := r.Count(Failed); n > 0 {
 		s += fmt.Sprintf(", in %d the suite failed", n)
 	}
+	if r.Missing > 0 {
+		s += fmt.Sprintf(", %d of %d cells are missing", r.Missing, r.Whole)
+	}
 	return s
 }

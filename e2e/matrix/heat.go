@@ -108,11 +108,13 @@ func newSquare(rounds []Outcome) square {
 	}
 	slices.Sort(times)
 	o := rounds[0]
-	possible := len(o.Expected.Direct) > 0
+	possible, luck := len(o.Expected.Direct) > 0, len(o.Expected.Luck) > 0
 	sq := square{Title: fmt.Sprintf("donor %s, submitter %s: direct in %d of %d, theory says %s", o.Donor, o.Submitter, len(times), known, yes(possible))}
 	switch {
 	case known == 0:
 		sq.Class, sq.Text = "inconclusive", "?"
+	case luck: // either is as theory says
+		sq.Class, sq.Text = "grey", fmt.Sprintf("%d of %d", len(times), known)
 	case len(times) == 0:
 		sq.Class, sq.Text = "grey", "relayed"
 		if possible {

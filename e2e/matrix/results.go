@@ -34,8 +34,10 @@ type Results struct {
 	Ended    time.Time         `json:"ended"`
 	Hold     evidence.Duration `json:"hold"`
 	Seed     uint64            `json:"seed"`
-	Shards   []string          `json:"shards,omitempty"` // which parts of the matrix these are; none: the whole
-	Outcomes []Outcome         `json:"cells"`            // in the order of the whole matrix
+	Shards   []string          `json:"shards,omitempty"`  // which parts of the matrix these are; none: the whole
+	Whole    int               `json:"whole,omitempty"`   // how many cells the matrix has of which these are parts; 0: not known
+	Missing  int               `json:"missing,omitempty"` // how many of them a merge did not find
+	Outcomes []Outcome         `json:"cells"`             // in the order of the whole matrix
 }
 
 // Outcome is one cell that was run.
@@ -75,8 +77,8 @@ func (o Outcome) State() State {
 	return AsExpected
 }
 
-// State is the worst of all cells'; of none at all it is Failed, since nothing
-// was shown.
+// State is the worst of all cells'; of none at all, and where some are missing, it
+// is Failed, since nothing was shown of them.
 func (r Results) State() State {
 	state := AsExpected
 	for _, o := range r.Outcomes {
@@ -87,7 +89,7 @@ func (r Results) State() State {
 			state = Differs
 		}
 	}
-	if len(r.Outcomes) == 0 {
+	if len(r.Outcomes) == 0 || r.Missing > 0 {
 		return Failed
 	}
 	return state
@@ -136,6 +138,7 @@ func Merge(parts ...Results) (Results, error) {
 			return Results{}, fmt.Errorf("merge: one part is of the source %.12s held for %s, another of %.12s for %s",
 				whole.Source.Tree, whole.Hold, p.Source.Tree, p.Hold)
 		}
+		whole.Whole = max(whole.Whole, p.Whole)
 		if p.Ended.After(whole.Ended) {
 			whole.Ended = p.Ended
 		}
@@ -151,12 +154,22 @@ func Merge(parts ...Results) (Results, error) {
 				whole.Outcomes = append(whole.Outcomes, o)
 				continue
 			}
-			o.Replaces = slices.Concat(whole.Outcomes[i].Replaces, whole.Outcomes[i].Differs)
+			o.Replaces = slices.Concat(whole.Outcomes[i].Replaces, whole.Outcomes[i].found())
 			whole.Outcomes[i] = o
 		}
 	}
+	whole.Missing = max(0, whole.Whole-len(at))
 	whole.Sort()
 	return whole, nil
+}
+
+// found is what there was to say of an outcome: its differences, and that the suite
+// failed, where it did.
+func (o Outcome) found() []Difference {
+	if o.Err == "" {
+		return o.Differs
+	}
+	return append(slices.Clone(o.Differs), Difference{Column: "suite", Expected: "a run", Seen: "failed", Why: o.Err})
 }
 
 // ReadResults reads matrix.json, or the folder that it lies in.

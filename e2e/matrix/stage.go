@@ -35,9 +35,8 @@ func (c Cell) Inventory(hold time.Duration, faults []inventory.Fault) *inventory
 			{Name: donor, SSH: donor, Role: inventory.Donor, Network: near, ExpectBlocked: []string{"inbound"}},
 			{Name: submitter, SSH: submitter, Role: inventory.Submitter, Network: far},
 			{Name: relay1, SSH: relay1, Role: inventory.Relay, Network: core, Listen: []string{
-				"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "/ip4/0.0.0.0/tcp/443/tls/ws",
-				"/ip6/::/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1/webtransport", "/ip6/::/tcp/443/tls/ws"}},
-			{Name: relay2, SSH: relay2, Role: inventory.Relay, Network: core, Listen: []string{"/ip4/0.0.0.0/tcp/4001"}},
+				"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "/ip4/0.0.0.0/tcp/443/tls/ws"}},
+			{Name: relay2, SSH: relay2, Role: inventory.Relay, Network: core, Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"}},
 		},
 		Run:    inventory.Run{Hold: hold, Observe: observe, Lease: lease},
 		Job:    inventory.Job{Fixture: "sha256"},
