@@ -78,7 +78,7 @@ func (r *run) prepareAll(ctx context.Context) error {
 		if err == nil || h.Role == inventory.Relay || r.diagnoses(h) || ctx.Err() != nil {
 			return err
 		}
-		h.bin = ""
+		h.unfit = true
 		r.missed(h.Name, "prepare the control", err)
 		return nil
 	})
@@ -102,7 +102,7 @@ func (r *run) probeAndWatch(ctx context.Context) error {
 func (r *run) probeNetworks(ctx context.Context) error {
 	var hosts []*host
 	for _, h := range r.hosts {
-		if h.bin != "" && (h.Role != inventory.Relay || r.diagnoses(h)) {
+		if h.bin != "" && !h.unfit && (h.Role != inventory.Relay || r.diagnoses(h)) {
 			hosts = append(hosts, h)
 		}
 	}

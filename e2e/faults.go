@@ -187,6 +187,7 @@ func (h *host) restart(ctx context.Context) error {
 	h.node.stopWatch() // its end is no news
 	var exit exitRecord
 	if err := h.ask(ctx, &exit, "host", "stop", "--dir", h.dir()); err != nil {
+		h.watch(ctx) // it may go on, and needs its lease
 		return err
 	}
 	if !exit.Asked {

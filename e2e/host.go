@@ -26,6 +26,7 @@ type host struct {
 	log    *slog.Logger
 	remote remote.Remote // nil until connected
 	bin    string        // the binary there; empty until deployed
+	unfit  bool          // for a control: it could not be prepared
 	args   []string      // the node's; nil until started
 	node   *node         // nil until started
 

@@ -168,11 +168,15 @@ func (h *history) used() []*host {
 // diagnosed, and what is claimed of every run.
 func (h *history) diagnosisClaims() []claim {
 	var list []claim
-	for _, x := range h.hosts {
-		if h.diagnoses(x) {
-			list = append(list, claim{evidence.WayOut(x.Name), "A relay is reached from " + x.Name + ", and whatever is in the way is explained.",
-				func(h *history, f *finding) { h.wayOut(f, x) }})
-		}
+	for _, name := range h.toDiagnose() {
+		list = append(list, claim{evidence.WayOut(name), "A relay is reached from " + name + ", and whatever is in the way is explained.",
+			func(h *history, f *finding) {
+				if x := h.host(name); x != nil {
+					h.wayOut(f, x)
+				} else {
+					f.lack("The run knows no host of that name.")
+				}
+			}})
 	}
 	for _, c := range claims {
 		if c.name == evidence.ResidueFree || c.name == evidence.Whole {
@@ -180,6 +184,15 @@ func (h *history) diagnosisClaims() []claim {
 		}
 	}
 	return list
+}
+
+// toDiagnose are the names of the hosts that were to be diagnosed. A diagnosis of
+// nobody has one, too, whose claim nothing can show.
+func (h *history) toDiagnose() []string {
+	if len(h.started.Diagnosed) == 0 {
+		return []string{"nobody"}
+	}
+	return h.started.Diagnosed
 }
 
 // wayOut judges one host: it passes where a relay is reached, fails where it is
@@ -221,8 +234,12 @@ func (h *history) diagnoses(x *host) bool { return slices.Contains(h.started.Dia
 
 // explained is the label of a diagnosis.
 func (h *history) explained() evidence.Label {
-	for _, x := range h.hosts {
-		if n, ok := h.network(x); ok != h.diagnoses(x) || ok && !n.Diagnosis.Explained() {
+	for _, name := range h.toDiagnose() {
+		x := h.host(name)
+		if x == nil {
+			return evidence.Unexplained
+		}
+		if n, ok := h.network(x); !ok || !n.Diagnosis.Explained() {
 			return evidence.Unexplained
 		}
 	}

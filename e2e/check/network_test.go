@@ -127,3 +127,14 @@ func TestWhatBecameOfTheDaemonIsReadFromTheTrace(t *testing.T) {
 		t.Errorf("of one whose dials stalled: %+v", stalled)
 	}
 }
+
+func TestADiagnosisOfNobodyExplainsNothing(t *testing.T) {
+	for _, names := range [][]string{nil, {"nowhere"}} {
+		s := diagnosis(t, "open", "open")
+		s.started().Diagnosed = names
+		results := Check(s.input(t))
+		if results.Label == evidence.Explained || results.Verdict() == evidence.Pass {
+			t.Errorf("%v: %s, %s", names, results.Label, results.Verdict())
+		}
+	}
+}

@@ -23,7 +23,7 @@ func Diagnose(r Report) Diagnosis {
 	}
 	d := Diagnosis{Causes: []Finding{}, Ways: l.standing(), Hypothesis: hypothesis(r.Daemon, found)}
 	d.Targets = l.explain(found)
-	if o := unexplainedRest(l, d.Targets, found); o != nil {
+	if o := unexplainedRest(d.Targets); o != nil {
 		found = append(found, *o)
 	}
 	for _, o := range found {
@@ -47,8 +47,9 @@ func (l *look) standing() []string {
 	return ways
 }
 
-// hypothesis tells which of the three held, of a node that was watched. Dials
-// that failed with a reason that everybody can read are none of them.
+// hypothesis tells which of the three held, of a node that was watched. H2 is told
+// of any whose dials failed before a handshake began: of ours the reasons are in
+// its events, of another one they may be swallowed.
 func hypothesis(d *Daemon, found []obstacle) Hypothesis {
 	switch {
 	case d == nil:
@@ -186,14 +187,14 @@ func (l *look) explainName(i int, t Target, found []obstacle) Explanation {
 
 // unexplainedRest is of ways that failed for none of the reasons found, and not
 // by the far end's fault.
-func unexplainedRest(l *look, list []Explanation, found []obstacle) *obstacle {
+func unexplainedRest(list []Explanation) *obstacle {
 	var because []int
 	for _, e := range list {
 		if e.Cause == NoControl {
 			because = append(because, e.Because...)
 		}
 	}
-	if len(because) == 0 || len(l.standing()) > 0 && len(found) == 0 && len(l.r.Controls) > 0 {
+	if len(because) == 0 {
 		return nil
 	}
 	return shown(NoControl, Possible, nil, because, "Some addresses failed in ways that cannot be told from faults of the far end, since nobody else has tried them or they fail differently elsewhere.")

@@ -8,8 +8,8 @@ import (
 
 func portalClosed(l *look, _ []obstacle) *obstacle {
 	pages := slices.DeleteFunc(l.all(Portal), func(r Record) bool { return r.Facts.FirstByte == "" })
-	if len(pages) == 0 || len(l.through(Reserve)) > 0 {
-		return nil
+	if len(pages) == 0 || len(l.through(Security)) > 0 || len(l.through(QUIC)) > 0 {
+		return nil // a filter may replace that page alone
 	}
 	where := pages[0].Facts.Location
 	if where == "" {
@@ -23,7 +23,7 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 	if len(asked) == 0 || gotOut(l) {
 		return nil
 	}
-	kept := slices.DeleteFunc(direct(l.ways), (*way).stands)
+	kept := slices.DeleteFunc(direct(l.ways), func(w *way) bool { return w.stands() || l.elsewhere(w) == fails })
 	for _, rec := range asked {
 		if failedWith(&rec, ProxyAuthRequired) {
 			got := "and we have none"

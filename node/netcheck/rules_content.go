@@ -65,7 +65,9 @@ func multistreamKilled(l *look, found []obstacle) *obstacle {
 	if len(lost) == 0 {
 		return nil
 	}
-	harmless := succeeded(l.all(Harmless))
+	harmless := slices.DeleteFunc(succeeded(l.all(Harmless)), func(r Record) bool {
+		return r.Proto != "http" || r.Received == 0 || !slices.ContainsFunc(lost, func(w *way) bool { return w.hostPort() == r.Addr })
+	})
 	how := Likely
 	if len(harmless) > 0 {
 		how = Certain

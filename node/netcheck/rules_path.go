@@ -35,7 +35,7 @@ func blackHole(l *look, _ []obstacle) *obstacle {
 		return nil
 	}
 	for _, w := range l.ways {
-		if rec := w.failed(); rec != nil && silent(*rec) && rec.Operation != Connect && !slices.Contains(ways, w) {
+		if rec := w.failed(); rec != nil && silent(*rec) && rec.Operation != Connect && l.elsewhere(w) != fails && !slices.Contains(ways, w) {
 			ways = append(ways, w)
 		}
 	}

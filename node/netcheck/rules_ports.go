@@ -8,8 +8,8 @@ import (
 // Whether anything gets out, over which IP version, and to which ports.
 
 func noNetwork(l *look, _ []obstacle) *obstacle {
-	if len(l.r.Local.Addrs) > 0 && len(l.r.Local.Routes) > 0 {
-		return nil
+	if len(l.r.Local.Addrs) > 0 && len(l.r.Local.Routes) > 0 || l.anyWay(func(w *way) bool { return w.reached() != "" }) {
+		return nil // a proxy in the same network needs no route
 	}
 	return shown(NoNetwork, Certain, l.ways, nil, "This machine has %d network addresses and %d default routes: it is not on any network.",
 		len(l.r.Local.Addrs), len(l.r.Local.Routes))

@@ -32,7 +32,7 @@ var StunServers = []string{"stun.cloudflare.com:3478", "stun.l.google.com:19302"
 // errOther is a datagram that is no answer to what was sent.
 var errOther = errors.New("the datagram that came is no answer")
 
-// exchange sends a datagram until it is answered, and tells of ICMP errors.
+// exchangeUDP sends a datagram until it is answered, and tells of ICMP errors.
 func exchangeUDP(ctx context.Context, t *transaction, r *netcheck.Record, to string, out []byte, fits func([]byte) error) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "udp", to)
 	if err != nil {
