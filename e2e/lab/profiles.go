@@ -168,7 +168,7 @@ func profileNamed(names string) (Profile, error) {
 }
 
 // without stands between a profile and what is left out of it. Inventories
-// cannot write it: a profile's name has no blanks.
+// and command lines cannot write it: the parts of their names have no blanks.
 const without = " without "
 
 // without is p as it would be if what it says of one rule or service were not

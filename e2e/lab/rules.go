@@ -17,8 +17,8 @@ import (
 )
 
 // rule adds one thing to a firewall that a profile is made of. None lets
-// anything pass that another one stops, so a composed profile stops what any of
-// its parts does. Each comment is the rule as nft writes it.
+// anything out that another one stops, so a composed profile stops on its way out
+// what any of its parts does. Each comment is the rule as nft writes it.
 type rule struct {
 	name  string          // by which it is taken out again: "institutional without drop-udp"
 	does  string          // what it does to traffic, as a clause

@@ -10,7 +10,7 @@ import (
 )
 
 // Expected is what must be seen of a cell. It comes from the ground truth of its
-// profiles, and from nothing that was ever seen.
+// profiles, and from nothing that was ever seen, but for what Given says.
 type Expected struct {
 	Join     bool                                `json:"join"`             // the donor reaches a relay
 	Ways     []string                            `json:"ways,omitempty"`   // the transports by which it can

@@ -70,7 +70,7 @@ func waysOf(records []Record) []*way {
 func routeOf(try []Record) string {
 	for _, rec := range try {
 		if rec.Operation == ProxyTunnel {
-			return rec.Proto
+			return rec.Addr
 		}
 	}
 	return ""

@@ -88,7 +88,7 @@ func (p *prober) news(what string) bool {
 	return !known
 }
 
-// narrow goes the same way in small segments, as far as the layer that failed.
+// narrow goes the same way in small segments, as far as it leads.
 func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 	if w.by != nil {
 		return // how large the proxy's segments are is not ours to say

@@ -22,8 +22,8 @@ const (
 	// hostile or mistaken name can make us dial.
 	maxDepth = 4
 	maxLeads = 32
-	// knownName is asked for even where no target has a name: its addresses have been
-	// the same since 2009, so that a lie about it shows without anybody to compare with.
+	// knownName is asked for even where no target has a name, so that there is one to
+	// compare with what others are told.
 	knownName = "dns.google"
 )
 

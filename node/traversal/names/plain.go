@@ -75,8 +75,8 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// Client asks one server and nobody else, however long it takes: it is for whoever
-// wants to know what the server does, not what the answer is. It keeps connections
+// Client asks one server and nobody else: it is for whoever wants to know what the
+// server does, not what the answer is. It keeps connections
 // for the next question as a Resolver does.
 type Client struct {
 	server Server
