@@ -229,9 +229,6 @@ func (h *history) wayOut(f *finding, x *host) {
 	}
 }
 
-// diagnoses tells whether the run is to find out about a host's network.
-func (h *history) diagnoses(x *host) bool { return slices.Contains(h.started.Diagnosed, x.Name) }
-
 // explained is the label of a diagnosis.
 func (h *history) explained() evidence.Label {
 	for _, name := range h.toDiagnose() {
