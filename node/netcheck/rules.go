@@ -49,8 +49,8 @@ var rules = []struct {
 	{find: udpTimeout},
 	{find: tcpTimeout},
 	{find: slow},
-	{find: lossy},
 	{find: throttled},
+	{find: lossy},
 }
 
 // shown makes an obstacle. The more independent records show it, the surer.
