@@ -176,10 +176,15 @@ func (a *arrival) Close() error {
 
 // Why an arrival ends that nobody else has ended, in words that Classify knows.
 var (
-	errNoRoom      = fmt.Errorf("refused unread: %w", network.ErrResourceLimitExceeded)
-	errInVain      = fmt.Errorf("waited in vain for more: %w", os.ErrDeadlineExceeded)
-	errNoHandshake = fmt.Errorf("what came is no handshake of ours: %w", context.Canceled)
+	errNoRoom = fmt.Errorf("refused unread: %w", network.ErrResourceLimitExceeded)
+	errInVain = fmt.Errorf("waited in vain for more: %w", os.ErrDeadlineExceeded)
 )
+
+// errNoHandshake is our own hanging up, which Classify knows as a cancelled context.
+type errNoHandshake struct{}
+
+func (errNoHandshake) Error() string        { return "what came is no handshake of ours" }
+func (errNoHandshake) Is(target error) bool { return target == context.Canceled }
 
 // why is asked before the connection is closed: a Read under way still waits for
 // the other end.
@@ -195,7 +200,7 @@ func (a *arrival) why() error {
 	case waiting:
 		return errInVain
 	}
-	return errNoHandshake
+	return errNoHandshake{}
 }
 
 func (a *arrival) tell(why error) {

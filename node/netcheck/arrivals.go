@@ -187,7 +187,7 @@ func relaysSay(cuts []cut) (says string, neither bool) {
 	}
 	switch {
 	case len(reset) > 0:
-		return fmt.Sprintf("The relay received %d bytes %s: neither end sent a reset, so something in between did.", reset[0].arrival.Received, thenWhat(reset[0].arrival)), true
+		return fmt.Sprintf("The relay received %d bytes %s. Neither end closed the connection: something in between did.", reset[0].arrival.Received, thenWhat(reset[0].arrival)), true
 	case len(unread) > 0:
 		return "The relay saw the connection, and nothing of what followed on it.", false
 	case len(answered) > 0:
