@@ -19,10 +19,11 @@ import (
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
-// A public relay is scanned all day, and what strangers send is no news. A donor
-// whose dials all die makes a few dozen of them in its first minute.
+// A public relay is scanned all day, and what strangers send is no news: at this
+// rate it takes them two days to fill maxEvents. A donor whose dials all die makes a
+// few dozen of them in its first minute.
 const (
-	arrivalRate, arrivalBurst           = 5, 512 // events a second in all, after the burst
+	arrivalRate, arrivalBurst           = 1, 512 // events a second in all, after the burst
 	arrivalRatePerIP, arrivalBurstPerIP = 0.5, 128
 )
 
@@ -45,26 +46,27 @@ func newArrivals(rec *recorder) *arrivals {
 	return &arrivals{rec: rec, rates: rates}
 }
 
-// watch has a transport's upgrader watch the TCP ports that it is given.
-// transport is empty where connections may become several.
-func (w *arrivals) watch(u transport.Upgrader, transport string) transport.Upgrader {
-	return watchedUpgrader{u, w, transport}
+// watch is an upgrader that has the TCP ports watched which a transport gives it.
+// What they speak is not known before it is spoken on a web server's: empty.
+func (w *arrivals) watch(u transport.Upgrader, speaks string) transport.Upgrader {
+	return watchedUpgrader{u, w, speaks}
 }
 
 type watchedUpgrader struct {
 	transport.Upgrader
-	arrivals  *arrivals
-	transport string
+	arrivals *arrivals
+	speaks   string
 }
 
 func (u watchedUpgrader) GateMaListener(l manet.Listener) transport.GatedMaListener {
-	return admitted{u.Upgrader.GateMaListener(watchedListener{l, u})}
+	return admitted{u.Upgrader.GateMaListener(watchedListener{l, u.arrivals, u.speaks})}
 }
 
 // watchedListener is a port before the resource manager looks at what comes.
 type watchedListener struct {
 	manet.Listener
-	watchedUpgrader
+	arrivals *arrivals
+	speaks   string
 }
 
 func (l watchedListener) Accept() (manet.Conn, error) {
@@ -76,7 +78,7 @@ func (l watchedListener) Accept() (manet.Conn, error) {
 	if !ok {
 		return c, nil // what comes inside of a connection that is watched already
 	}
-	return &arrival{tcpConn: tcp, of: l.watchedUpgrader, since: time.Now()}, nil
+	return &arrival{tcpConn: tcp, at: l, since: time.Now()}, nil
 }
 
 // admitted is the same port behind the resource manager.
@@ -125,7 +127,7 @@ type tcpConn interface {
 // arrival is a connection that came in. Until it is settled, it counts.
 type arrival struct {
 	tcpConn
-	of       watchedUpgrader
+	at       watchedListener
 	since    time.Time
 	admitted atomic.Bool // the resource manager let it in
 	settled  atomic.Bool // it is a peer's, or a visitor's, or was told of
@@ -205,11 +207,11 @@ func (a *arrival) why() error {
 
 func (a *arrival) tell(why error) {
 	from, err := netip.ParseAddrPort(a.RemoteAddr().String())
-	if err == nil && !a.of.arrivals.rates.Allow(from.Addr().Unmap()) {
+	if err == nil && !a.at.arrivals.rates.Allow(from.Addr().Unmap()) {
 		return
 	}
-	a.of.arrivals.rec.Record(wire.Event{
-		Kind: wire.ArrivalFailed, Local: a.LocalMultiaddr().String(), Remote: a.RemoteMultiaddr().String(), Transport: a.of.transport,
+	a.at.arrivals.rec.Record(wire.Event{
+		Kind: wire.ArrivalFailed, Local: a.LocalMultiaddr().String(), Remote: a.RemoteMultiaddr().String(), Transport: a.at.speaks,
 		Received: uint64(a.received.Load()), Sent: uint64(a.sent.Load()), MS: millis(time.Since(a.since)),
 		Failure: string(netcheck.Classify(why)), Err: why.Error(),
 	})

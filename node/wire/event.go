@@ -37,7 +37,7 @@ const (
 	// ArrivalFailed is of a connection that came in by TCP and ended before libp2p's
 	// security handshake: by the other end (connection_reset, eof_error), because that
 	// said no more (generic_timeout_error), for want of room (resource_limit_exceeded),
-	// or because what came made no sense (aborted). At most a few a second are told.
+	// or because what came made no sense (aborted). Of floods not all are told.
 	ArrivalFailed Kind = "arrival.failed" // Local, Remote, Transport (empty: on a web server's port), Received, Sent, MS, Failure, Err
 
 	ObservedAddr Kind = "observed.addr" // Addr (as Peer sees us), Peer, Conn
