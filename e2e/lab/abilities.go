@@ -386,7 +386,9 @@ func withRules(add func(*firewall)) func(string) (string, error) {
 }
 
 // anywhere is what a router's rules need to know of some site.
-func anywhere(p Profile) surroundings { return newSite(inventory.LabNetwork{}, 0, p).surroundings() }
+func anywhere(p Profile) surroundings {
+	return newSite(inventory.LabNetwork{}, 0, p, p.ipv6).surroundings()
+}
 
 // withRouter probes do on a router as homes have it.
 func withRouter(do func(netNS) error) func(string) (string, error) {

@@ -163,14 +163,17 @@ func newPlan(l *inventory.Lab) plan {
 	siteOf := map[string]int{}
 	networks := map[string]inventory.LabNetwork{}
 	for _, n := range l.Networks {
+		prof, _ := profileNamed(n.Profile)
+		p.IPv6 = p.IPv6 || prof.ipv6
+	}
+	for _, n := range l.Networks {
 		networks[n.Name] = n
 		siteOf[n.Name] = -1
 		prof, _ := profileNamed(n.Profile)
 		if !prof.public {
 			siteOf[n.Name] = len(p.Sites)
-			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof))
+			p.Sites = append(p.Sites, newSite(n, len(p.Sites), prof, p.IPv6))
 		}
-		p.IPv6 = p.IPv6 || prof.ipv6
 	}
 	links := len(p.Sites) // theirs are the first
 	link := func() access { links++; return nthAccess(links-1, p.IPv6) }
@@ -194,8 +197,11 @@ func newPlan(l *inventory.Lab) plan {
 	return p
 }
 
-func newSite(n inventory.LabNetwork, i int, prof Profile) site {
-	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, prof.ipv6)}
+// newSite is the i-th one. Networks of IPv6 only reach the IPv6 internet where there
+// is one.
+func newSite(n inventory.LabNetwork, i int, prof Profile, internet6 bool) site {
+	six := internet6 && prof.needsIPv6()
+	s := site{Name: n.Name, Profile: n.Profile, Access: nthAccess(i, six)}
 	s.Access.Link = n.Link
 	if !prof.nat64 {
 		s.LAN = nthLAN(i)
@@ -204,7 +210,7 @@ func newSite(n inventory.LabNetwork, i int, prof Profile) site {
 		s.LAN6 = nthLAN6(i)
 	}
 	if prof.draft().carrier {
-		s.Carrier = nthCarrier(i, prof.ipv6)
+		s.Carrier = nthCarrier(i, six)
 	}
 	return s
 }

@@ -96,21 +96,24 @@ var swallowLengths = rule{name: "swallow-lengths",
 		return t.carries(longer)
 	}}
 
-// onlyNames lets TLS pass to names of the lab's zone only; strictly: a hello
-// without a name does not pass, either.
+// wellKnown is a server that no company could keep its machines from.
+const wellKnown = "www.microsoft.com"
+
+// onlyNames lets TLS pass to names of the lab's zone and to wellKnown only; strictly:
+// a hello without a name does not pass, either.
 func onlyNames(strictly bool) rule {
 	unnamed := "a hello without a name passes"
 	if strictly {
 		unnamed = "so is a hello without a name"
 	}
-	return rule{name: "only-names", does: "TLS, on any port, whose hello asks for a server outside the lab's own zone is reset; " + unnamed,
+	return rule{name: "only-names", does: "TLS, on any port, whose hello asks for a server outside the lab's own zone, other than " + wellKnown + ", is reset; " + unnamed,
 		apply: watching(func(b *box, _ flowKey) inspector {
 			permitted := inZone(b.zone)
-			return &serverNames{permits: func(name string) bool { return name == "" && !strictly || permitted(name) }}
+			return &serverNames{permits: func(name string) bool { return name == "" && !strictly || name == wellKnown || permitted(name) }}
 		}),
 		proof: func(t *trial) error {
 			bad := []string{"www.example.org"}
-			good := []string{t.name, strings.ToUpper(t.name)}
+			good := []string{t.name, strings.ToUpper(t.name), wellKnown}
 			if strictly {
 				bad = append(bad, "")
 			} else {

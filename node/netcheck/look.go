@@ -144,9 +144,9 @@ func (w *way) ids() (ids []int) {
 type elsewhere int
 
 const (
-	untried elsewhere = iota // nobody else got as far as trying it
+	fails   elsewhere = iota // it fails elsewhere as well
+	untried                  // nobody else got as far as trying it
 	works                    // it succeeds elsewhere
-	fails                    // it fails elsewhere as well
 )
 
 // elsewhere compares where w failed with what others saw of the same way.
@@ -175,7 +175,7 @@ func (l *look) recordElsewhere(rec Record) elsewhere {
 	seen := untried
 	for _, o := range l.controls(rec.Operation) {
 		switch {
-		case o.Transport != rec.Transport, o.Proto != rec.Proto, o.Facts.Segment != rec.Facts.Segment, o.Facts.Silence < rec.Facts.Silence, 10*o.Facts.Bytes < 9*rec.Facts.Bytes:
+		case o.Transport != rec.Transport, o.Proto != rec.Proto, o.Facts.Question != rec.Facts.Question, o.Facts.Segment != rec.Facts.Segment, o.Facts.Silence < rec.Facts.Silence, 10*o.Facts.Bytes < 9*rec.Facts.Bytes:
 		case o.Failure == nil:
 			return works
 		default:

@@ -32,13 +32,13 @@ var rules = []struct {
 	{find: ipv6Broken},
 	{find: udpBlocked},
 	{find: udpPortBlocked},
+	{find: flowsLimited},
 	{find: tcpPortsBlocked},
 	{find: relayRefuses},
 	{find: blackHole},
 	{find: quicBlocked},
 	{find: largeHelloKilled},
 	{find: bytesCapped},
-	{find: flowsLimited},
 	{find: tlsIntercepted},
 	{find: serversRefused},
 	{find: synAnswered},
@@ -50,8 +50,8 @@ var rules = []struct {
 	{find: udpTimeout},
 	{find: tcpTimeout},
 	{find: slow},
-	{find: throttled},
 	{find: lossy},
+	{find: throttled},
 }
 
 // shown makes an obstacle. The more independent records show it, the surer.

@@ -24,8 +24,8 @@ func quicBlocked(l *look, found []obstacle) *obstacle {
 // largeHelloKilled looks for large hellos that fail in packets of any size, where
 // the daemon's own, smaller one passed.
 func largeHelloKilled(l *look, found []obstacle) *obstacle {
-	if has(found, MTUBlackHole) {
-		return nil
+	if has(found, MTUBlackHole) || has(found, FlowsLimited) {
+		return nil // which explain it
 	}
 	passed := map[string]bool{} // any hello, by the address
 	var whole, cut []Record
@@ -51,22 +51,32 @@ func largeHelloKilled(l *look, found []obstacle) *obstacle {
 	return nil
 }
 
-// nameKilled looks for TLS that gets through once another name stands in it.
+// nameKilled looks for TLS that gets through once another name stands in it, or none.
 func nameKilled(l *look, found []obstacle) *obstacle {
-	var passes []Record
-	lost := slices.DeleteFunc(unexplained(direct(l.blocked(TLS)), found), func(w *way) bool {
-		at := slices.IndexFunc(l.ours, func(r Record) bool {
-			return r.Operation == Harmless && r.Proto == "tls" && r.Failure == nil && r.Addr == w.hostPort()
-		})
-		if at >= 0 {
-			passes = append(passes, l.ours[at])
+	var because []Record
+	var lost []*way
+	for _, r := range l.ours {
+		if r.Operation != Harmless || r.Proto != "tls" {
+			continue
 		}
-		return at < 0
-	})
-	if len(lost) == 0 {
+		kept := slices.DeleteFunc(unexplained(direct(l.blocked(TLS)), found), func(w *way) bool { return w.hostPort() != r.Addr })
+		if r.Failure == nil && len(kept) > 0 || r.Failure != nil && l.recordElsewhere(r) == works && l.passedTLS(r.Addr) {
+			because, lost = append(because, r), append(lost, kept...)
+		}
+	}
+	if len(because) == 0 {
 		return nil
 	}
-	return shown(NameKilled, Certain, lost, idsOf(passes), "TLS to the relays' names is stopped; with the name %s in it, it gets through to the same addresses.", passes[0].Facts.Question)
+	other := because[0]
+	if other.Failure == nil {
+		return shown(NameKilled, Certain, lost, idsOf(because), "TLS to the relays is stopped; with the name %s in it, it gets through to the same addresses.", other.Facts.Question)
+	}
+	return shown(NameKilled, Certain, nil, idsOf(because), "TLS to the relays gets through; with the name %s in it, it is stopped on its way to the same addresses.", other.Facts.Question)
+}
+
+// passedTLS tells whether a dial of ours got through TLS at an address.
+func (l *look) passedTLS(addr string) bool {
+	return slices.ContainsFunc(l.ways, func(w *way) bool { return w.hostPort() == addr && w.passed(TLS) })
 }
 
 func multistreamKilled(l *look, found []obstacle) *obstacle {

@@ -1,6 +1,7 @@
 package netcheck
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -8,26 +9,25 @@ import (
 
 // blackHole looks for steps that fail in packets as large as the system makes them
 // and succeed in smaller ones.
-func blackHole(l *look, _ []obstacle) *obstacle {
+func blackHole(l *look, found []obstacle) *obstacle {
+	if has(found, FlowsLimited) {
+		return nil // what is one flow too many fails whatever its size
+	}
 	var because []int
 	var ways []*way
-	for _, small := range succeeded(l.all(Size)) {
-		for _, large := range failing(l.all(Size)) {
-			if silent(large) && large.ICMP == "" && small.Addr == large.Addr && small.Proto == large.Proto && smaller(small, large) {
-				because = append(because, small.ID, large.ID)
-			}
-		}
-		for _, w := range l.ways {
-			rec := w.failed()
-			if rec != nil && silent(*rec) && w.addr == small.Lead && small.Facts.Segment > 0 && small.Proto == string(rec.Operation) {
-				because, ways = append(because, small.ID), append(ways, w)
+	other := untried
+	for _, large := range failing(l.all(Size)) {
+		for _, small := range succeeded(slices.Concat(l.all(Size), l.all(Datagram))) {
+			if silent(large) && large.ICMP == "" && small.Addr == large.Addr && small.Proto == large.Proto && smaller(small, large) && l.recordElsewhere(large) != fails {
+				because, other = append(because, small.ID, large.ID), max(other, l.recordElsewhere(large))
 			}
 		}
 	}
-	for _, small := range succeeded(l.all(Datagram)) {
-		for _, large := range failing(l.all(Size)) {
-			if silent(large) && large.ICMP == "" && small.Proto == large.Proto && small.Addr == large.Addr && smaller(small, large) {
-				because = append(because, small.ID, large.ID)
+	for _, small := range succeeded(l.all(Size)) {
+		for _, w := range l.ways {
+			rec := w.failed()
+			if rec != nil && silent(*rec) && w.addr == small.Lead && small.Facts.Segment > 0 && small.Proto == string(rec.Operation) && l.elsewhere(w) != fails {
+				because, ways, other = append(because, small.ID), append(ways, w), max(other, l.elsewhere(w))
 			}
 		}
 	}
@@ -39,7 +39,7 @@ func blackHole(l *look, _ []obstacle) *obstacle {
 			ways = append(ways, w)
 		}
 	}
-	return shown(MTUBlackHole, Certain, ways, because, "Full-size packets vanish on the way and no ICMP error says so, while small ones pass.")
+	return shown(MTUBlackHole, surer(other), ways, because, "Full-size packets vanish on the way and no ICMP error says so, while small ones pass.")
 }
 
 // smaller tells whether two sizes differ in their packets only. Of a datagram, its
@@ -85,12 +85,18 @@ func surer(other elsewhere) Confidence {
 	return Possible
 }
 
+// flowsLimited looks at many connections at once, of which some stood. The probe's own
+// are many: those that end as the surplus ends are explained by that.
 func flowsLimited(l *look, _ []obstacle) *obstacle {
 	many := failing(l.all(Flows))
 	if len(many) == 0 || many[0].Facts.Stood == 0 || l.recordElsewhere(many[0]) == fails {
 		return nil
 	}
-	return shown(FlowsLimited, surer(l.recordElsewhere(many[0])), nil, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
+	surplus := slices.DeleteFunc(direct(l.blocked(Connect)), func(w *way) bool { return *w.failed().Failure != *many[0].Failure })
+	if len(l.through(QUIC)) > 0 {
+		surplus = slices.Concat(surplus, direct(l.blocked(QUIC)))
+	}
+	return shown(FlowsLimited, surer(l.recordElsewhere(many[0])), surplus, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
 		many[0].Facts.Tried, many[0].Facts.Stood)
 }
 
@@ -117,43 +123,54 @@ func (l *look) forgotten(c Cause, what string, transports ...string) *obstacle {
 // slowAfter is a round trip that no distance on Earth explains: a satellite's.
 const slowAfter = 0.5 // seconds
 
-// slow is told only of what stands: a dead address is not slow. The quickest of
-// many connections counts: a lost packet makes some of them late, and so does a
-// busy machine.
-func slow(l *look, _ []obstacle) *obstacle {
-	stood := succeeded(l.all(Connect))
+// slow is told only of what stands: a dead address is not slow. The quickest of many
+// round trips counts: a lost packet makes some of them late, and so does a busy
+// machine. Where somebody else answers SYNs, libp2p's first bytes are the first that
+// go all the way.
+func slow(l *look, found []obstacle) *obstacle {
+	op := Connect
+	if has(found, SYNAnswered) {
+		op = Multistream
+	}
+	stood := succeeded(l.all(op))
 	if len(stood) == 0 {
 		return nil
 	}
-	quickest := slices.MinFunc(stood, func(a, b Record) int { return int((a.T - b.T) * 1e6) })
+	quickest := slices.MinFunc(stood, func(a, b Record) int { return cmp.Compare(a.T, b.T) })
 	if quickest.T < slowAfter {
 		return nil
 	}
-	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d connections the quickest took %.1f seconds.", len(stood), quickest.T)
+	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d the quickest took %.1f seconds.", len(stood), quickest.T)
 }
 
-// lossyShare is how much must be lost there and back before it is worth a word.
-const lossyShare = 0.04
+// lossLeast is how many must be lost, of datagrams and of messages on a TCP
+// connection, before it is worth a word: a busy machine is late as well.
+var lossLeast = map[string]int{"quic-version": 2, "ping": 3}
 
 // lossy looks at how many datagrams came back, beside how many did elsewhere: a busy
-// relay loses them for everybody. Where most are lost, it is no loss, but a limit.
+// relay loses them for everybody. Where most are lost, it is no loss, but a limit. TCP
+// is looked at where there is nothing else.
 func lossy(l *look, found []obstacle) *obstacle {
-	if has(found, Throttled) || has(found, FlowsLimited) {
-		return nil // which explain it
+	measured := l.all(Loss)
+	if over := slices.DeleteFunc(slices.Clone(measured), func(r Record) bool { return r.Proto == "ping" }); len(over) > 0 {
+		measured = over
 	}
-	for _, here := range l.all(Loss) {
-		share, there, known := lossOf(here), 1.0, false
-		for _, o := range l.controls(Loss) {
-			there, known = min(there, lossOf(o)), true
-		}
-		if here.Failure != nil || share < lossyShare || share > 0.5 || known && there > share/3 {
+	for _, here := range measured {
+		lost := here.Facts.Tried - here.Facts.Stood
+		if here.Failure != nil || lost < lossLeast[here.Proto] || 2*lost > here.Facts.Tried || has(found, FlowsLimited) {
 			continue
 		}
 		how := Possible
-		if known {
-			how = Likely
+		for _, o := range l.controls(Loss) {
+			switch {
+			case o.Proto != here.Proto:
+			case 3*lossOf(o) > lossOf(here):
+				return nil
+			default:
+				how = Likely
+			}
 		}
-		return shown(Lossy, how, nil, []int{here.ID}, "Packets get lost: of %d datagrams to a relay %d were answered.", here.Facts.Tried, here.Facts.Stood)
+		return shown(Lossy, how, nil, []int{here.ID}, "Packets get lost: of %d to a relay %d were answered, or in time.", here.Facts.Tried, here.Facts.Stood)
 	}
 	return nil
 }
@@ -169,7 +186,7 @@ const littleRate = 128 << 10
 // throttled looks at what the longest flow carried, beside what others' did: a
 // busy machine or relay is slow for everybody.
 func throttled(l *look, found []obstacle) *obstacle {
-	if has(found, Slow) || has(found, BytesCapped) || has(found, MTUBlackHole) {
+	if has(found, Slow) || has(found, Lossy) || has(found, BytesCapped) || has(found, MTUBlackHole) {
 		return nil // which explain it
 	}
 	here, because := fastest(l.all(Size))

@@ -77,7 +77,7 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 }
 
 func udpBlocked(l *look, _ []obstacle) *obstacle {
-	tried := l.all(Datagram)
+	tried := slices.DeleteFunc(l.all(Datagram), func(r Record) bool { return isIPv6(r.Addr) && slices.Contains(l.r.Local.Routes, "ip4") })
 	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
@@ -113,16 +113,23 @@ func howLost(records []Record) string {
 	return "they vanish, and nobody is told"
 }
 
+// portUnreachable is the ICMP error of a machine at whose port nobody listens.
+const portUnreachable = "port-unreachable"
+
+// gotThere tells whether a datagram was answered, if only by the machine itself: that
+// nobody listens at this port.
+func gotThere(r Record) bool { return r.Failure == nil || r.ICMP == portUnreachable }
+
 func udpPortBlocked(l *look, _ []obstacle) *obstacle {
 	passes, lost := map[string]bool{}, map[string]bool{}
 	ok := map[string]bool{}
-	for _, r := range succeeded(l.controls(Datagram)) {
-		ok[r.Addr] = true
+	for _, r := range l.controls(Datagram) {
+		ok[r.Addr] = ok[r.Addr] || gotThere(r)
 	}
 	var because []int
 	for _, r := range l.all(Datagram) {
 		switch {
-		case r.Failure == nil:
+		case gotThere(r):
 			passes[port(r.Addr)] = true
 		case ok[r.Addr]:
 			lost[port(r.Addr)] = true

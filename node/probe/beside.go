@@ -59,7 +59,7 @@ func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
 	switch op {
 	case netcheck.TLS:
 		add(func() { p.narrow(ctx, w, op) })
-		add(func() { p.otherName(ctx, w) })
+		add(func() { p.otherName(ctx, w, harmlessName) })
 	case netcheck.Upgrade:
 		add(func() { p.tunnel(ctx, w) })
 	case netcheck.Multistream:
@@ -148,19 +148,24 @@ func browse(c net.Conn, host string) error {
 	return err
 }
 
-// harmlessName is a name that networks let through.
-const harmlessName = "www.wikipedia.org"
+// Names that stand in a hello to a relay. Networks that let TLS through to some names
+// only permit the first, since their machines are kept up to date from there, and
+// have never heard of the second.
+const (
+	harmlessName = "www.microsoft.com"
+	unknownName  = "relay.worldcompute.org"
+)
 
 // otherName is TLS to the same address, with another name in it than the relay's.
-func (p *prober) otherName(ctx context.Context, w way) {
+func (p *prober) otherName(ctx context.Context, w way, name string) {
 	if w.by != nil {
 		return
 	}
 	t := p.transactionOf(w)
 	t.shared.Proto = "tls"
 	_ = t.step(ctx, netcheck.Harmless, p.layer, func(ctx context.Context, r *netcheck.Record) error {
-		r.Facts.Question = harmlessName
-		_, err := p.hello(ctx, t, w, helloTo(harmlessName, []string{"http/1.1"}, tls.X25519, tls.CurveP256), 0)
+		r.Facts.Question = name
+		_, err := p.hello(ctx, t, w, helloTo(name, []string{"http/1.1"}, tls.X25519, tls.CurveP256), 0)
 		return err
 	}) // the record has the error
 }

@@ -4,17 +4,18 @@ import (
 	"context"
 	"crypto/rand"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/worldcompute/wce2e/node/netcheck"
 )
 
-// How loss is measured: of so many datagrams, one in twenty lost each way leaves
-// fewer than two unanswered in 3 of 100 looks; and at this pace (120 kbit/s) they
-// queue up nowhere.
+// How loss is measured: of so many datagrams, one in fifty lost each way leaves fewer
+// than two unanswered in 9 of 100 looks; and at this pace (240 kbit/s) they queue up
+// on no line that is worth having.
 const (
-	lossTries = 50
-	lossPace  = 80 * time.Millisecond
+	lossTries = 100
+	lossPace  = 40 * time.Millisecond
 	lossAfter = 1500 * time.Millisecond // how long the last answer is waited for
 )
 
@@ -81,4 +82,33 @@ func countAnswers(c net.Conn, ids [][]byte) (answered int) {
 		}
 	}
 	return answered
+}
+
+// How loss is seen on TCP, which hides it: what is lost is sent again after 200 ms at
+// the earliest (Linux's least retransmission timeout), so an answer is that late.
+const (
+	delayTries = 40
+	delayFor   = 8 * time.Second
+	delayLate  = 180 * time.Millisecond
+)
+
+// delay counts how many small messages are answered at once, one after another, on one
+// TCP connection.
+func (p *prober) delay(ctx context.Context, w way) {
+	s := p.again(ctx, w)
+	if s == nil {
+		return
+	}
+	defer s.close()
+	t := p.transactionOf(w)
+	t.shared.Proto, t.traffic = "ping", s.traffic
+	_ = t.step(ctx, netcheck.Loss, delayFor+p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		took, err := s.pings(ctx, delayTries, delayFor)
+		if len(took) > 0 {
+			usual := slices.Sorted(slices.Values(took))[len(took)/2]
+			late := slices.DeleteFunc(slices.Clone(took), func(d time.Duration) bool { return d < usual+delayLate })
+			r.Facts.Tried, r.Facts.Stood = len(took), len(took)-len(late)
+		}
+		return err
+	}) // the record has the error
 }

@@ -139,7 +139,7 @@ func TestEveryTransportOfARelayIsTakenToAReservation(t *testing.T) {
 	}
 	t.Run("on loopback no datagram is lost", func(t *testing.T) {
 		lost := of(report, "quic-v1", netcheck.Loss, "")
-		if len(lost) != 1 || lost[0].Failure != nil || lost[0].Facts.Tried != 50 || lost[0].Facts.Stood != 50 {
+		if len(lost) != 1 || lost[0].Failure != nil || lost[0].Facts.Tried != 100 || lost[0].Facts.Stood != 100 {
 			t.Errorf("%+v", lost)
 		}
 	})

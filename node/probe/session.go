@@ -198,6 +198,26 @@ func (s *session) echo(ctx context.Context, size int) error {
 	return nil
 }
 
+// pings sends one small message after another for some time, and returns how long
+// each answer took.
+func (s *session) pings(ctx context.Context, count int, during time.Duration) (took []time.Duration, err error) {
+	str, err := s.open(ctx, ping.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = str.Reset() }()
+	stop := context.AfterFunc(ctx, func() { _ = str.Reset() })
+	defer stop()
+	for end := time.Now().Add(during); len(took) < count && time.Now().Before(end); {
+		began := time.Now()
+		if err := echoOver(str, ping.PingSize, s.prober.layer); err != nil {
+			return took, errors.Join(ctx.Err(), err)
+		}
+		took = append(took, time.Since(began))
+	}
+	return took, nil
+}
+
 // echoOver is an echo on a stream. It fails when nothing comes back for so long: how
 // long it takes in all is how fast the network is.
 func echoOver(str stream, size int, silence time.Duration) error {

@@ -108,24 +108,32 @@ func (p *prober) whereItStood(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	var all sync.WaitGroup
+	if at := slices.IndexFunc(ways, isPlainTCP); at >= 0 {
+		p.delay(ctx, ways[at])
+	}
+	all.Go(func() {
+		for _, w := range ways { // one after another: how much one carries is to be seen
+			p.carry(ctx, w)
+		}
+	})
 	for _, w := range ways {
-		all.Go(func() { p.carry(ctx, w) })
 		for _, d := range p.Silences {
 			all.Go(func() { p.keepSilent(ctx, w, d) })
 		}
 		if w.transport == "wss" && w.by == nil {
 			all.Go(func() { p.largeHello(ctx, w) })
 			all.Go(func() { p.webClock(ctx, w) })
+			all.Go(func() { p.otherName(ctx, w, unknownName) })
 		}
 	}
 	all.Wait()
-	for _, w := range ways {
-		if w.transport == "wss" || w.transport == "tcp" {
-			p.manyAtOnce(ctx, w)
-			return
-		}
+	if at := slices.IndexFunc(ways, isPlainTCP); at >= 0 {
+		p.manyAtOnce(ctx, ways[at])
 	}
 }
+
+// isPlainTCP tells of a way that is one TCP connection.
+func isPlainTCP(w way) bool { return w.transport == "wss" || w.transport == "tcp" }
 
 // Loads are carried in both directions, in bytes: what fills a few packets at once,
 // and more than where firewalls cut flows that they do not know.
@@ -137,6 +145,13 @@ const (
 // loadFor bounds a load that does not stop coming: 64 KiB each way at 64 kbit/s.
 const loadFor = 20 * time.Second
 
+// enoughRate is what a few jobs a minute take, in bytes a second. What carries less
+// is looked at again: one lost packet makes a short flow slow.
+const (
+	enoughRate = 128 << 10
+	carryTries = 3
+)
+
 // carry sends more and more over one connection.
 func (p *prober) carry(ctx context.Context, w way) {
 	s := p.again(ctx, w)
@@ -144,17 +159,26 @@ func (p *prober) carry(ctx context.Context, w way) {
 		return
 	}
 	defer s.close()
-	for _, size := range []int{fewPackets, longFlow} {
-		t := p.transactionOf(w)
-		t.shared.Proto, t.traffic = "echo", s.traffic
-		err := t.step(ctx, netcheck.Size, loadFor, func(ctx context.Context, r *netcheck.Record) error {
-			r.Facts.Bytes = size
-			return s.echo(ctx, size)
-		})
-		if err != nil {
+	_, err := p.load(ctx, s, fewPackets)
+	for n := 0; err == nil && n < carryTries; n++ {
+		var took time.Duration
+		if took, err = p.load(ctx, s, longFlow); longFlow/took.Seconds() > enoughRate {
 			return
 		}
 	}
+}
+
+// load sends size bytes there and back.
+func (p *prober) load(ctx context.Context, s *session, size int) (took time.Duration, err error) {
+	t := p.transactionOf(s.way)
+	t.shared.Proto, t.traffic = "echo", s.traffic
+	err = t.step(ctx, netcheck.Size, loadFor, func(ctx context.Context, r *netcheck.Record) error {
+		r.Facts.Bytes = size
+		began := time.Now()
+		defer func() { took = time.Since(began) }()
+		return s.echo(ctx, size)
+	})
+	return took, err
 }
 
 // again goes a way that stood, without a word about it; nil: it failed this time.

@@ -192,6 +192,7 @@ func (p *prober) stands(ctx context.Context, w way) {
 	p.stood[w.transport] = w
 	if w.transport == "quic-v1" {
 		p.work.Go(func() { p.lose(ctx, w) })
+		p.work.Go(func() { p.negotiate(ctx, w, hostport(w.lead.addr), fullDatagram) })
 	}
 }
 
