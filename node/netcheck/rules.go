@@ -48,6 +48,8 @@ var rules = []struct {
 	{find: handshakeKilled},
 	{find: udpTimeout},
 	{find: tcpTimeout},
+	{find: natPerDestination},
+	{find: natNoHairpin},
 	{find: slow},
 	{find: lossy},
 	{find: throttled},
