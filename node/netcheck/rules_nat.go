@@ -44,7 +44,7 @@ func natNoHairpin(l *look, _ []obstacle) *obstacle {
 	for _, seen := range l.sockets() {
 		if slices.ContainsFunc(seen[1:], func(r Record) bool { return r.Facts.Observed == seen[0].Facts.Observed }) {
 			return shown(NATNoHairpin, Likely, nil, idsOf(slices.Concat(seen, tried)),
-				"The NAT turns nothing around: two sockets of this machine do not reach each other by their outside addresses, %s and %s, and so do neighbours not.",
+				"The NAT turns nothing around: two sockets of this machine do not reach each other by their outside addresses, %s and %s; nor do neighbours.",
 				seen[0].Facts.Observed, tried[0].Addr)
 		}
 	}

@@ -88,10 +88,12 @@ func udpTimeout(l *look, _ []obstacle) *obstacle {
 	return l.deaf()
 }
 
-// deaf finds silences in which nothing came that came to others. A QUIC connection
-// outlives that its flow is forgotten: what we say later makes another one, to which
-// the relay moves (RFC 9000, section 9). What the relay says meanwhile is lost, such
-// as libp2p's keepalive every 15 s.
+// deaf finds QUIC connections to which nothing came in a silence, though it came to
+// others. They outlive that their flow is forgotten: what we say later makes another
+// one, to which the relay moves (RFC 9000, section 9). But what the relay says
+// meanwhile is lost, such as libp2p's keepalive every 15 s: a NAT that remembers for
+// longer is not told from one that never forgets. WebTransport's connections are of no
+// use here, since libp2p has them say something themselves.
 func (l *look) deaf() *obstacle {
 	var because []Record
 	for _, r := range succeeded(l.all(Keepalive)) {
@@ -99,7 +101,7 @@ func (l *look) deaf() *obstacle {
 			return o.Transport == r.Transport && o.Facts.Silence == r.Facts.Silence && o.Facts.Arrived > 0
 		})
 		switch {
-		case !heard || r.Transport != "quic-v1" && r.Transport != "webtransport":
+		case r.Transport != "quic-v1" || !heard:
 		case r.Facts.Arrived > 0:
 			return nil
 		default:
@@ -109,7 +111,7 @@ func (l *look) deaf() *obstacle {
 	if len(because) == 0 {
 		return nil
 	}
-	return shown(UDPTimeout, Likely, nil, idsOf(because), "UDP flows that are silent for %.0f seconds are forgotten meanwhile: what relays send then arrives elsewhere, and not here.",
+	return shown(UDPTimeout, Likely, nil, idsOf(because), "UDP flows that are silent for %.0f seconds are forgotten meanwhile: what a relay says then arrives elsewhere, and not here.",
 		because[0].Facts.Silence)
 }
 
