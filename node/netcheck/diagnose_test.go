@@ -256,8 +256,39 @@ var stories = map[string]struct {
 		return s
 	}, []Cause{Slow}},
 	"loss": {func() *seen {
-		return newSeen().here("tcp", Connect, Timeout).here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
+		lost := version(Loss, 0)
+		lost.Facts = Facts{Tried: 50, Stood: 45}
+		return newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).aside(lost, "")
 	}, []Cause{Lossy}},
+	"a step that stood when it was tried again": {func() *seen {
+		return newSeen().here("tcp", Connect, Timeout).here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
+	}, nil},
+	"names that are not permitted": {func() *seen {
+		return newSeen().here("tcp", "", "").here("wss", TLS, Reset).here("quic-v1", "", "").aside(stun("")).
+			aside(Record{Operation: Harmless, Proto: "tls", Addr: at("wss"), Lead: leads["wss"], Transport: "wss", Facts: Facts{Question: "www.example.org"}}, "")
+	}, []Cause{NameKilled}},
+	"TLS that no name helps": {func() *seen {
+		return newSeen().here("tcp", "", "").here("wss", TLS, Reset).here("quic-v1", "", "").aside(stun("")).
+			aside(Record{Operation: Harmless, Proto: "tls", Addr: at("wss"), Lead: leads["wss"], Transport: "wss", Facts: Facts{Question: "www.example.org"}}, Reset)
+	}, []Cause{NoControl}},
+	"libp2p's TLS is swallowed": {func() *seen {
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
+		for i, r := range s.Records {
+			if r.Operation == Security && r.Transport == "tcp" {
+				s.Records[i].Proto = protoNoise
+			}
+		}
+		return s.aside(Record{Operation: Security, Proto: protoTLS, Addr: at("tcp"), Lead: leads["tcp"], Transport: "tcp"}, SecurityTimeout)
+	}, []Cause{ALPNKilled}},
+	"a proxy that asks who we are, and believes us": {func() *seen {
+		s := newSeen()
+		s.next++
+		add(&s.Records, Record{Transaction: s.next, Target: 1, Operation: ProxyTunnel, Transport: "wss", Lead: leads["wss"], Addr: "http://proxy:3128", Facts: Facts{Login: true}}, "")
+		for _, op := range climbs["wss"][1:] {
+			add(&s.Records, Record{Transaction: s.next, Target: 1, Operation: op, Transport: "wss", Lead: leads["wss"], Addr: at("wss")}, "")
+		}
+		return s.here("tcp", Connect, Timeout).here("wss", Connect, Timeout).here("quic-v1", QUIC, QUICIdleTimeout).aside(stun(Timeout)).aside(version(Datagram, 1200), Timeout)
+	}, []Cause{ProxyAuth, UDPBlocked}},
 	"a thin line": {func() *seen {
 		long := Record{Operation: Size, Proto: "echo", T: 0.1, Lead: leads["wss"], Transport: "wss", Facts: Facts{Bytes: 64 << 10}}
 		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
@@ -309,6 +340,14 @@ func TestWhatFailsElsewhereAsWellIsTheFarEndsFault(t *testing.T) {
 	d := Diagnose(s.Report)
 	if len(d.Causes) > 0 || d.Targets[0].Cause != TargetDead {
 		t.Errorf("a dead address is taken for a firewall:\n%s", marshal(d))
+	}
+	frozen := Record{Operation: Size, Proto: "echo", Addr: at("wss"), Lead: leads["wss"], Transport: "wss", Facts: Facts{Bytes: 65536}}
+	some := frozen
+	some.Facts.Bytes = 4096
+	s = newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).aside(some, "").aside(frozen, Timeout)
+	add(&s.away.Records, frozen, Timeout)
+	if d := Diagnose(s.fine().Report); len(d.Causes) > 0 {
+		t.Errorf("a relay that freezes for everybody is taken for a censor:\n%s", marshal(d))
 	}
 	s = newSeen().here("tcp", Reserve, ReservationRefused).here("wss", "", "").here("quic-v1", "", "").aside(stun("")).fine()
 	if d := Diagnose(s.Report); len(d.Causes) > 0 || d.Targets[0].Cause != RelayRefuses {

@@ -168,6 +168,23 @@ func (l *look) elsewhere(w *way) elsewhere {
 	return seen
 }
 
+// recordElsewhere compares a record that is no step of a dial with those of other
+// hosts: of the same operation over the same transport, as large and as silent.
+// They may have looked at another relay.
+func (l *look) recordElsewhere(rec Record) elsewhere {
+	seen := untried
+	for _, o := range l.controls(rec.Operation) {
+		switch {
+		case o.Transport != rec.Transport, o.Proto != rec.Proto, o.Facts.Segment != rec.Facts.Segment, o.Facts.Silence < rec.Facts.Silence, 10*o.Facts.Bytes < 9*rec.Facts.Bytes:
+		case o.Failure == nil:
+			return works
+		default:
+			seen = fails
+		}
+	}
+	return seen
+}
+
 // blocked are the ways that fail at op here and not elsewhere.
 func (l *look) blocked(op Operation) (list []*way) {
 	for _, w := range l.ways {

@@ -68,6 +68,7 @@ const (
 	Portal   Operation = "portal"   // a page whose content is known, by plain HTTP
 	Harmless Operation = "harmless" // bytes that are no libp2p, to an address where libp2p failed
 	Size     Operation = "size"     // packets, or bytes in all, of Bytes
+	Loss     Operation = "loss"     // datagrams there and back, at a slow pace: of Tried, Stood came back
 	Flows    Operation = "flows"    // connections to one address, open at once
 	Clock    Operation = "clock"    // the time as others tell it
 )
@@ -110,8 +111,9 @@ type Facts struct {
 	Segment   int        `json:"segment,omitempty"`   // of a Size: the most that one packet carried; 0: the system's choice
 	Silence   float64    `json:"silence,omitempty"`   // of a Keepalive: seconds
 	Arrived   int64      `json:"arrived,omitempty"`   // of a Keepalive: bytes that came during it, unasked
-	Tried     int        `json:"tried,omitempty"`     // of Flows
+	Tried     int        `json:"tried,omitempty"`     // of Flows and of Loss
 	Stood     int        `json:"stood,omitempty"`     // of them
+	Login     bool       `json:"login,omitempty"`     // of a ProxyTunnel: the proxy asked for a user and a password
 	Offset    *float64   `json:"offset,omitempty"`    // of a Clock: seconds that this machine is ahead
 	FirstByte string     `json:"firstbyte,omitempty"` // hex of the first 64 bytes that came in place of what was expected
 }

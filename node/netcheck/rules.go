@@ -51,8 +51,8 @@ var rules = []struct {
 	{find: natPerDestination},
 	{find: natNoHairpin},
 	{find: slow},
-	{find: lossy},
 	{find: throttled},
+	{find: lossy},
 }
 
 // shown makes an obstacle. The more independent records show it, the surer.

@@ -25,7 +25,7 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 	}
 	kept := slices.DeleteFunc(direct(l.ways), func(w *way) bool { return w.stands() || l.elsewhere(w) == fails })
 	for _, rec := range asked {
-		if failedWith(&rec, ProxyAuthRequired) {
+		if rec.Facts.Login || failedWith(&rec, ProxyAuthRequired) {
 			got := "and we have none"
 			if len(succeeded(asked)) > 0 {
 				got = "and takes ours"

@@ -40,9 +40,10 @@ func largeHelloKilled(l *look, found []obstacle) *obstacle {
 		}
 	}
 	for _, a := range whole {
+		other := l.recordElsewhere(a)
 		for _, b := range cut {
-			if a.Addr == b.Addr && passed[a.Addr] {
-				return shown(LargeHelloKilled, Certain, nil, []int{a.ID, b.ID},
+			if a.Addr == b.Addr && passed[a.Addr] && other != fails {
+				return shown(LargeHelloKilled, surer(other), nil, []int{a.ID, b.ID},
 					"TLS hellos of %d bytes are stopped, in packets of any size, while small ones pass.", max(a.Facts.Bytes, b.Facts.Bytes))
 			}
 		}
@@ -50,13 +51,22 @@ func largeHelloKilled(l *look, found []obstacle) *obstacle {
 	return nil
 }
 
+// nameKilled looks for TLS that gets through once another name stands in it.
 func nameKilled(l *look, found []obstacle) *obstacle {
-	lost := unexplained(l.blocked(TLS), found)
-	passes := direct(l.through(TLS))
-	if len(lost) == 0 || len(passes) == 0 || slices.ContainsFunc(passes, func(w *way) bool { return port(w.hostPort()) != port(lost[0].hostPort()) }) {
+	var passes []Record
+	lost := slices.DeleteFunc(unexplained(direct(l.blocked(TLS)), found), func(w *way) bool {
+		at := slices.IndexFunc(l.ours, func(r Record) bool {
+			return r.Operation == Harmless && r.Proto == "tls" && r.Failure == nil && r.Addr == w.hostPort()
+		})
+		if at >= 0 {
+			passes = append(passes, l.ours[at])
+		}
+		return at < 0
+	})
+	if len(lost) == 0 {
 		return nil
 	}
-	return shown(NameKilled, Likely, lost, nil, "TLS gets through to some names and not to others.")
+	return shown(NameKilled, Certain, lost, idsOf(passes), "TLS to the relays' names is stopped; with the name %s in it, it gets through to the same addresses.", passes[0].Facts.Question)
 }
 
 func multistreamKilled(l *look, found []obstacle) *obstacle {
@@ -95,23 +105,27 @@ func howKilled(steps []Record) string {
 // libp2p's names for its handshakes, which are Security's Proto.
 const protoNoise, protoTLS = "/noise", "/tls/1.0.0"
 
+// alpnKilled looks for libp2p's TLS that dies where its Noise passes.
 func alpnKilled(l *look, found []obstacle) *obstacle {
-	var because []Record
+	if has(found, MTUBlackHole) || has(found, LargeHelloKilled) {
+		return nil // libp2p's TLS begins with a large hello
+	}
 	noise := map[string]bool{}
 	for _, r := range l.ours {
 		if r.Operation == Security && r.Proto == protoNoise && r.Failure == nil {
 			noise[r.Lead] = true
 		}
 	}
+	var because []Record
 	for _, r := range l.ours {
-		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] && !silent(r) {
+		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] {
 			because = append(because, r)
 		}
 	}
-	if len(because) == 0 || has(found, MTUBlackHole) {
+	if len(because) == 0 || l.recordElsewhere(because[0]) == fails {
 		return nil
 	}
-	return shown(ALPNKilled, Certain, nil, idsOf(because), "TLS that offers the protocol libp2p is killed: %s. Noise to the same address passes.", howKilled(because))
+	return shown(ALPNKilled, surer(l.recordElsewhere(because[0])), nil, idsOf(because), "TLS that offers the protocol libp2p is killed: %s. Noise to the same address passes.", howKilled(because))
 }
 
 func handshakeKilled(l *look, found []obstacle) *obstacle {

@@ -62,9 +62,13 @@ func bytesCapped(l *look, found []obstacle) *obstacle {
 		return nil
 	}
 	for _, long := range failing(l.all(Size)) {
+		other := l.recordElsewhere(long)
+		if !silent(long) || other == fails {
+			continue
+		}
 		for _, short := range succeeded(l.all(Size)) {
 			if long.Proto == "echo" && short.Proto == "echo" && short.Lead == long.Lead && short.Transport == long.Transport && short.Facts.Bytes < long.Facts.Bytes {
-				return shown(BytesCapped, Certain, nil, []int{short.ID, long.ID},
+				return shown(BytesCapped, surer(other), nil, []int{short.ID, long.ID},
 					"Connections freeze after some bytes: %d pass both ways, %d do not; %d bytes came back.", short.Facts.Bytes, long.Facts.Bytes, long.Received)
 			}
 		}
@@ -72,12 +76,21 @@ func bytesCapped(l *look, found []obstacle) *obstacle {
 	return nil
 }
 
+// surer is how well something is shown of which it is known what becomes of it on
+// other hosts.
+func surer(other elsewhere) Confidence {
+	if other == works {
+		return Certain
+	}
+	return Possible
+}
+
 func flowsLimited(l *look, _ []obstacle) *obstacle {
 	many := failing(l.all(Flows))
-	if len(many) == 0 || many[0].Facts.Stood == 0 {
+	if len(many) == 0 || many[0].Facts.Stood == 0 || l.recordElsewhere(many[0]) == fails {
 		return nil
 	}
-	return shown(FlowsLimited, Certain, nil, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
+	return shown(FlowsLimited, surer(l.recordElsewhere(many[0])), nil, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
 		many[0].Facts.Tried, many[0].Facts.Stood)
 }
 
@@ -121,12 +134,14 @@ func tcpTimeout(l *look, _ []obstacle) *obstacle {
 
 // forgotten finds connections that did not outlive a silence.
 func (l *look) forgotten(c Cause, what string, transports ...string) *obstacle {
-	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool { return !slices.Contains(transports, r.Transport) })
+	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool {
+		return !slices.Contains(transports, r.Transport) || l.recordElsewhere(r) == fails
+	})
 	if len(dead) == 0 {
 		return nil
 	}
 	shortest := slices.MinFunc(dead, func(a, b Record) int { return int(a.Facts.Silence - b.Facts.Silence) })
-	return shown(c, Certain, nil, idsOf(dead), "%s flows that are silent for %.0f seconds are dead afterwards.", what, shortest.Facts.Silence)
+	return shown(c, surer(l.recordElsewhere(shortest)), nil, idsOf(dead), "%s flows that are silent for %.0f seconds are dead afterwards.", what, shortest.Facts.Silence)
 }
 
 // slowAfter is a round trip that no distance on Earth explains: a satellite's.
@@ -147,20 +162,35 @@ func slow(l *look, _ []obstacle) *obstacle {
 	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d connections the quickest took %.1f seconds.", len(stood), quickest.T)
 }
 
-// lossy looks for steps that succeeded when they were tried again.
-func lossy(l *look, _ []obstacle) *obstacle {
-	var lost []Record
-	for _, w := range l.ways {
-		for _, try := range w.tries {
-			if w.stands() {
-				lost = append(lost, slices.DeleteFunc(failing(try), func(r Record) bool { return !silent(r) })...)
-			}
+// lossyShare is how much must be lost there and back before it is worth a word.
+const lossyShare = 0.04
+
+// lossy looks at how many datagrams came back, beside how many did elsewhere: a busy
+// relay loses them for everybody. Where most are lost, it is no loss, but a limit.
+func lossy(l *look, found []obstacle) *obstacle {
+	if has(found, Throttled) || has(found, FlowsLimited) {
+		return nil // which explain it
+	}
+	for _, here := range l.all(Loss) {
+		share, there, known := lossOf(here), 1.0, false
+		for _, o := range l.controls(Loss) {
+			there, known = min(there, lossOf(o)), true
 		}
+		if here.Failure != nil || share < lossyShare || share > 0.5 || known && there > share/3 {
+			continue
+		}
+		how := Possible
+		if known {
+			how = Likely
+		}
+		return shown(Lossy, how, nil, []int{here.ID}, "Packets get lost: of %d datagrams to a relay %d were answered.", here.Facts.Tried, here.Facts.Stood)
 	}
-	if len(lost) == 0 {
-		return nil
-	}
-	return shown(Lossy, Likely, nil, idsOf(lost), "Packets get lost: %d steps succeeded only when they were tried again.", len(lost))
+	return nil
+}
+
+// lossOf is the share that did not come back.
+func lossOf(r Record) float64 {
+	return 1 - float64(r.Facts.Stood)/float64(max(1, r.Facts.Tried))
 }
 
 // littleRate is what a few jobs a minute take, in bytes a second.

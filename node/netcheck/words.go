@@ -11,7 +11,7 @@ var operationWords = map[Operation]string{
 	Resolve: "the name", Connect: "the TCP connection", QUIC: "the QUIC handshake", ProxyTunnel: "the proxy's CONNECT", TLS: "TLS",
 	Upgrade: "the upgrade to WebSocket", Multistream: "libp2p's first bytes", Security: "the security handshake", Muxer: "the muxer",
 	Identify: "identify", Reserve: "the reservation", Keepalive: "silence", Datagram: "a UDP packet", Portal: "a known page",
-	Harmless: "harmless bytes", Size: "a packet's size", Flows: "many connections at once", Clock: "the time",
+	Harmless: "harmless bytes", Size: "a packet's size", Loss: "many datagrams", Flows: "many connections at once", Clock: "the time",
 	Mapping: "the NAT's mapping", Hairpin: "a neighbour by the outside",
 }
 

@@ -133,6 +133,7 @@ func (c *climber) dialProxy(ctx context.Context, r *netcheck.Record) error {
 		r.Proto = u.Scheme
 	}
 	conn, err := c.Proxies.DialThrough(ctx, *c.by, to)
+	r.Facts.Login = c.Proxies.WantsLogin(*c.by)
 	if refused, ok := errors.AsType[interface {
 		error
 		ProxyStatus() int

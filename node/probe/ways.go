@@ -160,7 +160,7 @@ func (p *prober) climb(ctx context.Context, w way) (retry bool) {
 		return slices.Contains(byChance, failed)
 	}
 	defer s.close()
-	p.stands(w)
+	p.stands(ctx, w)
 	return s.talk(ctx, t)
 }
 
@@ -181,12 +181,17 @@ func (p *prober) reach(ctx context.Context, t *transaction, w way) (s *session, 
 	return p.reachTCP(ctx, t, w)
 }
 
-// stands remembers the first way of each transport on which a peer was reached.
-func (p *prober) stands(w way) {
+// stands remembers the first way of each transport on which a peer was reached. What
+// is lost is counted beside the other ways, before loads are carried.
+func (p *prober) stands(ctx context.Context, w way) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.stood[w.transport]; !known {
-		p.stood[w.transport] = w
+	if _, known := p.stood[w.transport]; known {
+		return
+	}
+	p.stood[w.transport] = w
+	if w.transport == "quic-v1" {
+		p.work.Go(func() { p.lose(ctx, w) })
 	}
 }
 

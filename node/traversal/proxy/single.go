@@ -53,6 +53,14 @@ func (f *Finder) fromScript(ctx context.Context, hostport string) []server {
 	return distinct(out)
 }
 
+// WantsLogin tells whether the proxy has asked for a user and a password and was
+// given those of the file. Those in its own URL it is given unasked.
+func (f *Finder) WantsLogin(p Proxy) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.basic[p.server.String()]
+}
+
 // DialThrough opens a TCP connection to hostport through this proxy and in no other
 // way. The error is a *Refused or an *Unreachable.
 func (f *Finder) DialThrough(ctx context.Context, p Proxy, hostport string) (net.Conn, error) {

@@ -25,3 +25,20 @@ func TestEachProxyIsListedOnceAndWithoutItsPassword(t *testing.T) {
 		t.Errorf("what NO_PROXY names goes by %+v", got)
 	}
 }
+
+func TestAProxyThatWantsALoginIsKnownByItsAsking(t *testing.T) {
+	t.Parallel()
+	for name, w := range map[string]*web{"asks": {login: "user:hunter2"}, "does not": {}} {
+		f := corporate(t, w).finder(withProxy())
+		f.Credentials = credentialsAt(t, 0o600, "user:hunter2")
+		by := f.Proxies(t.Context(), relay)[0]
+		conn, err := f.DialThrough(t.Context(), by, relay)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if got, want := f.WantsLogin(by), w.login != ""; got != want {
+			t.Errorf("a proxy that %s: %v", name, got)
+		}
+	}
+}
