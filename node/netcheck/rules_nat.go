@@ -24,12 +24,15 @@ func natPerDestination(l *look, _ []obstacle) *obstacle {
 }
 
 func whatDiffers(a, b string) string {
-	ipA, _, errA := net.SplitHostPort(a)
-	ipB, _, errB := net.SplitHostPort(b)
-	if errA == nil && errB == nil && ipA != ipB {
+	if hostOf(a) != hostOf(b) {
 		return "address"
 	}
 	return "port"
+}
+
+func hostOf(addr string) string {
+	host, _, _ := net.SplitHostPort(addr) // empty of what is no address
+	return host
 }
 
 // natNoHairpin looks for two sockets that do not reach each other by their outside

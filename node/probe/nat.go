@@ -1,11 +1,13 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -98,27 +100,40 @@ func (p *prober) mappings(ctx context.Context, socket *countedUDP, servers []net
 	return seen
 }
 
-// ask asks a server where it sees us. Datagrams that are no answer to the question
-// belong to an earlier one, which was asked more than once.
-func (c *countedUDP) ask(ctx context.Context, server netip.AddrPort, q *binding) (netip.AddrPort, error) {
-	in := make([]byte, 2048)
+// ask asks a server where it sees us, until it answers. An answer to an earlier
+// question, which was asked more than once, is none to this one.
+func (c *countedUDP) ask(ctx context.Context, server netip.AddrPort, q *binding) (at netip.AddrPort, err error) {
 	for ctx.Err() == nil {
 		if _, err := c.WriteTo(q.Raw, net.UDPAddrFromAddrPort(server)); err != nil {
 			return netip.AddrPort{}, err
 		}
-		again := time.Now().Add(datagramAgain)
-		_ = c.SetReadDeadline(again) // of a socket that is open
-		for time.Now().Before(again) {
-			n, _, err := c.ReadFrom(in)
-			if err != nil {
-				break // it is asked again
-			}
-			if at, err := q.seen(in[:n]); err == nil {
-				return at, nil
-			}
+		_ = c.SetReadDeadline(time.Now().Add(datagramAgain)) // of a socket that is open
+		_, err = c.await(func(in []byte) bool {
+			var other error
+			at, other = q.seen(in)
+			return other == nil
+		})
+		if err == nil {
+			return at, nil
 		}
 	}
 	return netip.AddrPort{}, ctx.Err()
+}
+
+// await reads until a datagram fits, and tells from where it came, or until the time
+// for reading is over. Errors that some systems report meanwhile are ICMP's, about
+// what was sent: they do not keep others from coming.
+func (c *countedUDP) await(fits func([]byte) bool) (netip.AddrPort, error) {
+	in := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(in)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+			return netip.AddrPort{}, err
+		case err == nil && fits(in[:n]):
+			return from.(*net.UDPAddr).AddrPort(), nil
+		}
+	}
 }
 
 // isOwn tells whether an address is one of this machine's: then there is no NAT.
@@ -176,7 +191,12 @@ func turnedAround(ctx context.Context, one, other end) (netip.AddrPort, error) {
 	defer listening.Wait()
 	for _, e := range []end{one, other} {
 		_ = e.SetReadDeadline(time.Time{}) // of a socket that is open, as below
-		listening.Go(func() { e.await(word, came) })
+		listening.Go(func() {
+			from, err := e.await(func(in []byte) bool { return bytes.Equal(in, word) })
+			if err == nil {
+				came <- from
+			}
+		})
 		defer func() { _ = e.SetReadDeadline(time.Now()) }() // ends the listening
 	}
 	again := time.NewTicker(hairpinAgain)
@@ -193,21 +213,6 @@ func turnedAround(ctx context.Context, one, other end) (netip.AddrPort, error) {
 		case <-ctx.Done():
 			return netip.AddrPort{}, ctx.Err()
 		case <-again.C:
-		}
-	}
-}
-
-// await reads until a datagram says the word, or reading is ended.
-func (c *countedUDP) await(word []byte, came chan<- netip.AddrPort) {
-	in := make([]byte, 2048)
-	for {
-		n, from, err := c.ReadFrom(in)
-		if err != nil {
-			return
-		}
-		if string(in[:n]) == string(word) {
-			came <- from.(*net.UDPAddr).AddrPort()
-			return
 		}
 	}
 }

@@ -102,7 +102,7 @@ type prober struct {
 	leads     map[string]bool  // that have been begun
 	said      map[string]bool  // see news
 	stood     map[string]way   // by transport: the first that reached a peer
-	answered  []netip.AddrPort // STUN servers that did
+	answered  []netip.AddrPort // STUN servers that gave an answer
 }
 
 // Run probes, and returns what it saw. When ctx ends early, it returns that as well,
