@@ -18,14 +18,15 @@ func logEvent(log *slog.Logger, ev wire.Event) {
 	log.LogAttrs(context.Background(), eventLevel(ev), msg, eventAttrs(ev)...)
 }
 
-// eventLevel: what failed is a warning; a liveness round trip that worked is
-// only for those who look closely; all else is news.
+// eventLevel: what failed is a warning; a liveness round trip that worked,
+// or a stranger who came to nothing, is only for those who look closely; all else
+// is news.
 func eventLevel(ev wire.Event) slog.Level {
 	switch {
 	case ev.Outcome == wire.Failed,
 		ev.Kind == wire.ReservationFailed, ev.Kind == wire.ReservationLost, ev.Kind == wire.RelayCircuitFailed:
 		return slog.LevelWarn
-	case ev.Kind == wire.RelayPing:
+	case ev.Kind == wire.RelayPing, ev.Kind == wire.ArrivalFailed:
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -75,6 +76,8 @@ func eventAttrs(ev wire.Event) []slog.Attr {
 	num("limit_seconds", uint64(ev.LimitSeconds))
 	num("limit_bytes", ev.LimitBytes)
 	num("bytes", ev.Bytes)
+	num("received", ev.Received)
+	num("sent", ev.Sent)
 	str("task", ev.Task)
 	str("path", string(ev.Path))
 	str("status", ev.Status)

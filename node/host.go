@@ -174,7 +174,7 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
 func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.Option {
-	through := new(nat64)
+	through, in := new(nat64), newArrivals(cfg.rec)
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		if key.Equals(cfg.key) {
 			return &tracedTransport{Transport: t, rec: cfg.rec, nat64: through}, err
@@ -183,7 +183,7 @@ func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.O
 	}
 	all := map[string]libp2p.Option{
 		"tcp": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := newTCPTransport(u, rm, shared, cfg.ways)
+			t, err := newTCPTransport(in.watch(u, "tcp"), rm, shared, cfg.ways)
 			return traced(t, key, err)
 		}),
 		"quic": libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, gater connmgr.ConnectionGater, rm network.ResourceManager) (*tracedTransport, error) {
@@ -195,7 +195,7 @@ func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.O
 			return traced(t, key, err)
 		}),
 		"web": libp2p.Transport(func(key crypto.PrivKey, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (*tracedTransport, error) {
-			t, err := newWebTransport(cfg, u, rm, shared)
+			t, err := newWebTransport(cfg, in.watch(u, ""), rm, shared)
 			return traced(t, key, err)
 		}),
 	}

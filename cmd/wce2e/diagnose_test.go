@@ -154,3 +154,27 @@ func TestARunThatFailsDiagnosesTheDonorsNetwork(t *testing.T) {
 		t.Errorf("diagnosed: %+v\n%s", list, got.stderr)
 	}
 }
+
+func TestTheRelaySaysThatNeitherEndClosedTheConnection(t *testing.T) {
+	t.Parallel()
+	got, said := diagnose(t, short(t, "campus: {profile: institutional}", "campus: {profile: dpi-multistream-rst}"), "--quick")
+	if got.exit != exitPass || len(said.Hosts) != 1 {
+		t.Fatalf("exit %d, %d hosts\n%s", got.exit, len(said.Hosts), got.stderr)
+	}
+	d := said.Hosts[0]
+	if !slices.ContainsFunc(d.Report.Arrivals, func(a netcheck.Arrival) bool {
+		return a.Failure == netcheck.Reset && a.Received == 0 && a.Sent > 0 && strings.HasSuffix(a.Local, ":4001")
+	}) {
+		t.Errorf("no relay saw a reset: %+v", d.Report.Arrivals)
+	}
+	if !slices.ContainsFunc(d.Diagnosis.Causes, func(f netcheck.Finding) bool {
+		return f.Cause == netcheck.MultistreamKilled && f.Confidence == netcheck.Certain && strings.Contains(f.Sentence, "Neither end closed the connection")
+	}) {
+		t.Errorf("causes: %+v", d.Diagnosis.Causes)
+	}
+	for _, n := range check.Networks(check.Input{Events: got.bundle.Events}) {
+		if !slices.Equal(n.Report.Arrivals, d.Report.Arrivals) {
+			t.Errorf("offline, from the bundle alone, others arrived: %+v", n.Report.Arrivals)
+		}
+	}
+}

@@ -42,8 +42,14 @@ func (h *history) egressOf(x *host) egress {
 // that says nothing about the way out.
 func (g egress) add(addr string, line uint64) {
 	a, ok := parseAddr(addr)
-	if ok && a.transport != "circuit" && public(a.ip) {
-		g[a.ip] = append(g[a.ip], line)
+	if ok && a.transport != "circuit" {
+		g.addIP(a.ip, line)
+	}
+}
+
+func (g egress) addIP(ip netip.Addr, line uint64) {
+	if public(ip) {
+		g[ip] = append(g[ip], line)
 	}
 }
 

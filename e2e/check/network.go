@@ -17,7 +17,7 @@ type Network struct {
 	Host string
 	Line uint64 // of the trace, with what the host saw
 	// Report is what it saw, with what hosts of other networks saw of the same
-	// addresses, and what became of its daemon.
+	// addresses, what relays say of it, and what became of its daemon.
 	Report    netcheck.Report
 	Diagnosis netcheck.Diagnosis
 }
@@ -66,6 +66,7 @@ func (h *history) network(x *host) (n Network, ok bool) {
 	}
 	n = Network{Host: x.Name, Line: own.seq, Report: own.report}
 	n.Report.Controls = h.controlsOf(x)
+	n.Report.Arrivals = h.arrivalsFrom(x, own)
 	n.Report.Daemon = h.daemon(x)
 	n.Diagnosis = netcheck.Diagnose(n.Report)
 	return n, true

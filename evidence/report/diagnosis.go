@@ -64,7 +64,11 @@ type diagnosisPage struct {
 	Advice     []fact
 	Targets    []targetRow
 	Ways       []waterfall
+	Arrivals   []arrivalRow
 }
+
+// arrivalRow is a connection that came to nothing, as its relay saw it.
+type arrivalRow struct{ At, Lasted, Relay, Local, Remote, Received, Sent, Failure, Error string }
 
 type causeCard struct{ Cause, Confidence, Sentence, Records string }
 
@@ -84,7 +88,7 @@ var hypothesisWords = map[netcheck.Hypothesis]string{
 
 func (n Network) page() diagnosisPage {
 	d, l := n.Diagnosis, n.Report.Local
-	p := diagnosisPage{Host: n.Host, Line: n.Line, Hypothesis: hypothesisWords[d.Hypothesis], Targets: n.targets(), Ways: n.waterfalls()}
+	p := diagnosisPage{Host: n.Host, Line: n.Line, Hypothesis: hypothesisWords[d.Hypothesis], Targets: n.targets(), Ways: n.waterfalls(), Arrivals: n.arrivals()}
 	p.State, p.Verdict = verdictWords(d)
 	p.Facts = []fact{
 		{"addresses", or(strings.Join(l.Addrs, ", "), "none")}, {"routes out", or(strings.Join(l.Routes, ", "), "none")},
@@ -167,6 +171,14 @@ func (n Network) targets() []targetRow {
 			}
 		}
 		list = append(list, row)
+	}
+	return list
+}
+
+func (n Network) arrivals() []arrivalRow {
+	var list []arrivalRow
+	for _, a := range n.Report.Arrivals {
+		list = append(list, arrivalRow{fmt.Sprintf("%.3f s", a.T0), millis(a.T * 1000), a.Host, a.Local, a.Remote, size(a.Received), size(a.Sent), string(a.Failure), a.Error})
 	}
 	return list
 }

@@ -28,6 +28,7 @@ func behind(t *testing.T, profile string) Network {
 	}
 	n := Network{Host: "tensor02", Line: 7, Report: read(profile)}
 	n.Report.Controls = []netcheck.Control{{Host: "laptop", Records: read("open").Records}}
+	n.Report.Arrivals = []netcheck.Arrival{{Host: "relay1", Local: "91.13.0.2:4001", Remote: "91.10.0.2:49000", T0: 0.12, T: 0.005, Sent: 20, Failure: netcheck.Reset, Error: "why"}}
 	n.Report.Daemon = &netcheck.Daemon{Started: true, Lived: 5, Dials: 3, Stalled: 1}
 	n.Diagnosis = netcheck.Diagnose(n.Report)
 	return n
@@ -50,7 +51,7 @@ func TestThePageOfADiagnosisExplainsEveryAddressAndDrawsEveryDial(t *testing.T) 
 			t.Errorf("there is no word about %s", target.Addr)
 		}
 	}
-	for _, want := range []string{"multistream_blocked", "H3 held", "a relay is reached by wss", "✓ laptop", "Every dial", "For the network&#39;s administrator"} {
+	for _, want := range []string{"multistream_blocked", "H3 held", "a relay is reached by wss", "✓ laptop", "Every dial", "relay1 91.13.0.2:4001", "0.120 s", "20 B", "connection_reset", "For the network&#39;s administrator"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -76,6 +77,7 @@ func TestWhatAHostSawCannotBreakThePageOfADiagnosis(t *testing.T) {
 	n.Report.Targets[0].Addr = evil
 	n.Report.Records[0].Error, n.Report.Records[0].Addr, n.Report.Records[0].T0, n.Report.Records[0].T = evil, evil, -1e300, 1e300
 	n.Report.Daemon.Said = evil
+	n.Report.Arrivals = []netcheck.Arrival{{Host: evil, Local: evil, Remote: evil, T0: 1e300, Failure: evil, Error: evil}}
 	n.Diagnosis.Administrator = evil
 	if page := rendered(t, n); strings.Contains(page, "<script") {
 		t.Error("a script got into the page")

@@ -21,6 +21,7 @@ func Diagnose(r Report) Diagnosis {
 			break
 		}
 	}
+	l.askRelays(found)
 	d := Diagnosis{Causes: []Finding{}, Ways: l.standing(), Hypothesis: hypothesis(r.Daemon, found)}
 	d.Targets = l.explain(found)
 	if o := unexplainedRest(d.Targets); o != nil {

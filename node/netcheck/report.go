@@ -12,9 +12,10 @@ type Report struct {
 	Began    time.Time `json:"began"`
 	Ended    time.Time `json:"ended"`
 	Local    Local     `json:"local"`
-	Targets  []Target  `json:"targets"`  // in the order of the list
-	Records  []Record  `json:"records"`  // in the order in which they began
-	Controls []Control `json:"controls"` // what others saw; none: nothing is ever called blocked
+	Targets  []Target  `json:"targets"`            // in the order of the list
+	Records  []Record  `json:"records"`            // in the order in which they began
+	Controls []Control `json:"controls"`           // what others saw; none: nothing is ever called blocked
+	Arrivals []Arrival `json:"arrivals,omitempty"` // what relays say of connections from here that came to nothing
 	Daemon   *Daemon   `json:"daemon,omitempty"`
 }
 

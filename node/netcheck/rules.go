@@ -33,6 +33,7 @@ var rules = []struct {
 	{find: udpBlocked},
 	{find: udpPortBlocked},
 	{find: tcpPortsBlocked},
+	{find: relayRefuses},
 	{find: blackHole},
 	{find: quicBlocked},
 	{find: largeHelloKilled},

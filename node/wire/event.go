@@ -34,6 +34,12 @@ const (
 	ConnOpened Kind = "conn.opened" // Conn, Peer, Direction, Local, Remote, Transport, Security, Muxer, Relay when relayed, Route when by a proxy
 	ConnClosed Kind = "conn.closed" // the same, and MS (its age), Err
 
+	// ArrivalFailed is of a connection that came in by TCP and ended before libp2p's
+	// security handshake: by the other end (connection_reset, eof_error), because that
+	// said no more (generic_timeout_error), for want of room (resource_limit_exceeded),
+	// or because what came made no sense (aborted). Of floods not all are told.
+	ArrivalFailed Kind = "arrival.failed" // Local, Remote, Transport (empty: on a web server's port), Received, Sent, MS, Failure, Err
+
 	ObservedAddr Kind = "observed.addr" // Addr (as Peer sees us), Peer, Conn
 	PortMapped   Kind = "port.mapped"   // Addr: where the router of this network lets others in, since we asked it
 	Reachability Kind = "reachability"  // Detail: public | private | unknown
@@ -100,6 +106,8 @@ type Event struct {
 	LimitSeconds uint32 `json:"limit_seconds,omitempty"`
 	LimitBytes   uint64 `json:"limit_bytes,omitempty"`
 	Bytes        uint64 `json:"bytes,omitempty"`
+	Received     uint64 `json:"received,omitempty"` // bytes of an arrival
+	Sent         uint64 `json:"sent,omitempty"`     // and of what we answered
 
 	Task         string `json:"task,omitempty"`          // task ID
 	Path         Path   `json:"path,omitempty"`          // how the task travelled

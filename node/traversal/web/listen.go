@@ -351,6 +351,7 @@ func (c *accepted) done() {
 }
 
 func (c *accepted) Close() error {
+	err := c.Conn.Close() // first: what leaves the books before it ends is the web's
 	c.mu.Lock()
 	c.done()
 	c.closed = true
@@ -359,7 +360,7 @@ func (c *accepted) Close() error {
 		c.port.web.Add(-1)
 	}
 	c.mu.Unlock()
-	return c.Conn.Close()
+	return err
 }
 
 // arrival is a new stream of bytes for libp2p to look at.
