@@ -186,8 +186,9 @@ func (b *binding) seen(in []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip.Unmap(), uint16(at.Port)), nil
 }
 
-// locate finds an address on the internet for host:port, of IPv4 where there is one.
-// Others are lies: networks answer every name with an address of their own.
+// locate finds an address on the internet for host:port, of IPv4 where there is one
+// and a route to it: behind NAT64 there is none. Others are lies: networks answer every
+// name with an address of their own.
 func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil {
@@ -204,6 +205,12 @@ func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	})
 	if len(found) == 0 {
 		return "", fmt.Errorf("locate %s: %w", server, netcheck.ErrNoAnswer)
+	}
+	routed := slices.DeleteFunc(slices.Clone(found), func(a net.IPAddr) bool {
+		return hasRoute(net.JoinHostPort(a.String(), port)) != nil
+	})
+	if len(routed) > 0 {
+		found = routed
 	}
 	at := max(0, slices.IndexFunc(found, func(a net.IPAddr) bool { return a.IP.To4() != nil }))
 	return net.JoinHostPort(found[at].String(), port), nil
