@@ -44,6 +44,7 @@ const (
 // QUIC to look at, and what dies at its first bytes never gets to a handshake.
 var hidden = map[netcheck.Cause][]netcheck.Cause{
 	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
+	netcheck.FlowsLimited:      {netcheck.NATPerDestination, netcheck.NATNoHairpin}, // there may be no flow left to look with
 	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
 	netcheck.TLSUntrusted:      {netcheck.TLSIntercepted}, // which it says more of
 	netcheck.TLSServersRefused: {netcheck.TLSIntercepted},
@@ -90,7 +91,9 @@ func networksToLookAt(t *testing.T) (list []*looked) {
 		opaque := slices.ContainsFunc(p.Truth.Causes, func(c lab.Cause) bool {
 			return c == lab.AllBlocked || c == lab.CaptivePortal || c == lab.ProxyRequired
 		})
-		if len(p.Truth.Causes) > 0 && !opaque {
+		// That neighbours do not reach each other is true of most.
+		hinders := slices.ContainsFunc(p.Truth.Causes, func(c lab.Cause) bool { return c != lab.NATNoHairpin })
+		if hinders && !opaque {
 			hinder = append(hinder, p.Name)
 		}
 	}

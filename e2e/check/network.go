@@ -211,7 +211,7 @@ func (h *history) wayOut(f *finding, x *host) {
 		switch {
 		case c.Cause == netcheck.NoControl:
 			say = f.lack
-		case len(d.Ways) == 0:
+		case len(d.Ways) == 0 && !c.Cause.PeersOnly():
 			say = f.fail
 		}
 		say("%s (%s): %s", c.Cause, c.Confidence, c.Sentence)
@@ -219,8 +219,8 @@ func (h *history) wayOut(f *finding, x *host) {
 	switch {
 	case len(d.Ways) > 0:
 		f.see("A relay is reached by %s.", strings.Join(d.Ways, ", "))
-	case len(d.Causes) == 0:
-		f.lack("No relay is reached, and nothing is in the way.")
+	case !slices.ContainsFunc(d.Causes, func(c netcheck.Finding) bool { return !c.Cause.PeersOnly() }):
+		f.lack("No relay is reached, and nothing is in the way of that.")
 	}
 	if d.Hypothesis != netcheck.NoHypothesis {
 		f.see("Of the donor's daemon, hypothesis %s holds.", d.Hypothesis)

@@ -44,7 +44,11 @@ func diagnosis(t *testing.T, donor, control string) *story {
 
 // looks puts a look at a network before the teardown.
 func (s *story) looks(t *testing.T, host, profile string, diagnosed bool) {
-	it := s.add(20*time.Second, evidence.NetProbed, host, &evidence.NetworkProbe{Diagnosed: diagnosed, Quick: true, Report: recorded(t, profile)})
+	s.saw(host, recorded(t, profile), diagnosed)
+}
+
+func (s *story) saw(host string, report json.RawMessage, diagnosed bool) {
+	it := s.add(20*time.Second, evidence.NetProbed, host, &evidence.NetworkProbe{Diagnosed: diagnosed, Quick: true, Report: report})
 	for i, other := range s.items {
 		if other.at.After(it.at) {
 			copy(s.items[i+1:], s.items[i:len(s.items)-1])
@@ -81,6 +85,33 @@ func TestAWayOutIsExplainedOnlyByComparison(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A NAT is in the way of neighbours. Where the relays are dead, it is not why.
+func TestNoNATIsBlamedForARelayThatIsNotReached(t *testing.T) {
+	timeout := netcheck.Timeout
+	lead := "/ip4/11.0.0.1/tcp/4001"
+	dead := netcheck.Record{Transaction: 1, Operation: netcheck.Connect, Transport: "tcp", Lead: lead, Addr: "11.0.0.1:4001", Failure: &timeout}
+	mapped := netcheck.Record{ID: 1, Transaction: 2, Target: -1, Operation: netcheck.Mapping, Addr: "12.0.0.1:3478", Facts: netcheck.Facts{Observed: "2.0.0.1:50000"}}
+	again := mapped
+	again.ID, again.Addr = 2, "13.0.0.1:3478"
+	neighbour := netcheck.Record{ID: 3, Transaction: 3, Target: -1, Operation: netcheck.Hairpin, Addr: "2.0.0.1:50001", Failure: &timeout}
+	report := netcheck.Report{Version: netcheck.ReportVersion, Local: netcheck.Local{Addrs: []string{"192.168.1.2/24"}, Routes: []string{"ip4"}},
+		Targets: []netcheck.Target{{Addr: lead, Leads: []string{lead}}}}
+	s := diagnosis(t, "open", "")
+	s.each(func(it *item) bool { return it.name != evidence.NetProbed })
+	for host, records := range map[string][]netcheck.Record{donorName: {dead, mapped, again, neighbour}, submitterName: {dead}} {
+		report.Records = records
+		text, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.saw(host, text, host == donorName)
+	}
+	r := Check(s.input(t))
+	if a := r.Assertions[0]; a.Verdict != evidence.Inconclusive || !strings.Contains(a.Observed, string(netcheck.NATNoHairpin)) {
+		t.Errorf("%s", told(r))
 	}
 }
 

@@ -223,6 +223,9 @@ func compose(names string) (Profile, error) {
 		return whole, err
 	}
 	whole.Truth = whole.Truth.settled()
+	if whole.turnsNothingAround() {
+		whole.Truth.Causes = slices.Concat(whole.Truth.Causes, []Cause{NATNoHairpin})
+	}
 	whole.rules = slices.Concat(whole.base(), whole.distinct())
 	return whole, nil
 }

@@ -16,7 +16,7 @@ var ruleProfiles = []Profile{
 		build{rules: []rule{addressEach, letIn(4001)}}},
 	{"port-forward", "a home whose owner has forwarded port 4001 of the router to the first of its machines", unhindered.exposed(),
 		build{rules: []rule{masquerade, forwardPort(4001)}}},
-	{"no-hairpin", "a home in which two hosts reach each other by their addresses inside only: what they send to the public one is dropped", unhindered.because(NATNoHairpin),
+	{"no-hairpin", "a home in which two hosts reach each other by their addresses inside only: what they send to the public one is dropped", unhindered,
 		build{rules: []rule{masquerade, dropHairpin}}},
 	{"hairpin", "a home whose router turns around what its hosts send to each other's public side", unhindered,
 		build{rules: []rule{masquerade, hairpin}}},

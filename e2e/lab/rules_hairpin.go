@@ -6,11 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // What becomes of packets that a host sends to the public address of its own
 // network (hairpinning: RFC 4787, section 6). The router itself refuses them
 // unless a rule says otherwise, as most do: it has nobody at that port.
+
+// turnsNothingAround tells whether neighbours who know each other's public side do
+// not reach each other by it, and whether that can be seen: they have one at all
+// that is the same for everybody, and UDP leaves the network.
+func (p Profile) turnsNothingAround() bool {
+	f := p.draft()
+	hidden := slices.ContainsFunc(p.Truth.Causes, func(c Cause) bool {
+		return slices.Contains([]Cause{AllBlocked, UDPBlocked, ProxyRequired, CaptivePortal, NATPerDestination, IPv4ByTranslation}, c)
+	})
+	return f.hides && !f.hairpin && !hidden
+}
 
 // Whoever is behind the router finds the others by their public addresses, and is
 // seen by them at its own. Strangers outside stay out.

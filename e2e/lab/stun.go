@@ -27,6 +27,9 @@ var (
 // stunName has the first of the addresses, in the lab's zone.
 const stunName = "stun"
 
+// publicSTUN are servers that the whole world uses. In this internet they are one.
+var publicSTUN = [2]string{"stun.cloudflare.com", "global.stun.twilio.com"}
+
 func startSTUN(core netNS, world *zone, fail func(error)) error {
 	s := new(stunServer)
 	for i, addr := range stunAddrs {
@@ -42,6 +45,7 @@ func startSTUN(core netNS, world *zone, fail func(error)) error {
 	}
 	world.addA(stunName, stunAddrs[0])
 	for i, addr := range stunAddrs {
+		world.addName(publicSTUN[i], addr)
 		for j, port := range stunPorts {
 			go func() { fail(fmt.Errorf("serve STUN on %s:%d: %w", addr, port, s.serve(i, j))) }()
 		}

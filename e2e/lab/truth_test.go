@@ -53,8 +53,11 @@ func TestTheTruthOfAComposedProfileFollowsFromItsParts(t *testing.T) {
 		"full-cone + institutional": {Ways: webWays, Causes: []Cause{TCPPortsBlocked, UDPBlocked}},
 		"blocked + nat-rebind":      {Verdicts: isolated, Causes: []Cause{AllBlocked, NATRebinds}, Events: rebound.Events, Severs: tcpWays},
 		// A provider's router lets nobody in to what is open behind it.
-		"double-nat + port-forward": {Ways: everyWay, Direct: punched},
-		"home + dns-hijack":         {Ways: everyWay, Direct: punched, Causes: []Cause{DNSLies}},
+		"double-nat + port-forward": {Ways: everyWay, Direct: punched, Causes: []Cause{NATNoHairpin}},
+		"home + dns-hijack":         {Ways: everyWay, Direct: punched, Causes: []Cause{DNSLies, NATNoHairpin}},
+		// Only where there is a public side that is one for all.
+		"hairpin + dns-hijack":   {Ways: everyWay, Direct: punched, Causes: []Cause{DNSLies}},
+		"no-hairpin + symmetric": {Ways: everyWay, Causes: []Cause{NATPerDestination}},
 	} {
 		got := truthOf(t, name)
 		got.holes, got.inner = nil, false

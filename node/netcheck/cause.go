@@ -62,6 +62,10 @@ const (
 	CertificateInvalid Cause = "certificate_invalid" // the server's own is bad, from everywhere
 )
 
+// PeersOnly tells of a cause that is in the way of other peers, and never of the way
+// to a relay.
+func (c Cause) PeersOnly() bool { return c == NATPerDestination || c == NATNoHairpin }
+
 // Causes is every cause there is, in the order above.
 func Causes() []Cause {
 	return []Cause{

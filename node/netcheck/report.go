@@ -64,6 +64,8 @@ const (
 	Keepalive   Operation = "keepalive" // silence, then a round trip; Bytes aside
 
 	Datagram Operation = "datagram" // UDP there and back, by STUN
+	Mapping  Operation = "mapping"  // where a STUN server sees a socket: one transaction, one socket
+	Hairpin  Operation = "hairpin"  // UDP between two sockets of this machine, by what Mapping saw of them
 	Portal   Operation = "portal"   // a page whose content is known, by plain HTTP
 	Harmless Operation = "harmless" // bytes that are no libp2p, to an address where libp2p failed
 	Size     Operation = "size"     // packets, or bytes in all, of Bytes
@@ -104,7 +106,7 @@ type Facts struct {
 	Stated    *bool      `json:"stated,omitempty"`    // the relay said, inside Noise, that this is its certificate
 	Peer      string     `json:"peer,omitempty"`      // who answered
 	Agent     string     `json:"agent,omitempty"`     //
-	Observed  string     `json:"observed,omitempty"`  // our address as the other end sees it
+	Observed  string     `json:"observed,omitempty"`  // our address as the other end sees it: IP:port, of an Identify a multiaddr
 	Expires   *time.Time `json:"expires,omitempty"`   // of a reservation
 	Bytes     int        `json:"bytes,omitempty"`     // of a Size: what was tried
 	Segment   int        `json:"segment,omitempty"`   // of a Size: the most that one packet carried; 0: the system's choice

@@ -49,6 +49,8 @@ var rules = []struct {
 	{find: handshakeKilled},
 	{find: udpTimeout},
 	{find: tcpTimeout},
+	{find: natPerDestination},
+	{find: natNoHairpin},
 	{find: slow},
 	{find: lossy},
 	{find: throttled},

@@ -101,7 +101,37 @@ func flowsLimited(l *look, _ []obstacle) *obstacle {
 }
 
 func udpTimeout(l *look, _ []obstacle) *obstacle {
-	return l.forgotten(UDPTimeout, "UDP", "quic-v1", "webtransport")
+	if o := l.forgotten(UDPTimeout, "UDP", "quic-v1", "webtransport"); o != nil {
+		return o
+	}
+	return l.deaf()
+}
+
+// deaf finds QUIC connections to which nothing came in a silence, though it came to
+// others. They outlive that their flow is forgotten: what we say later makes another
+// one, to which the relay moves (RFC 9000, section 9). But what the relay says
+// meanwhile is lost, such as libp2p's keepalive every 15 s: a NAT that remembers for
+// longer is not told from one that never forgets. WebTransport's connections are of no
+// use here, since libp2p has them say something themselves.
+func (l *look) deaf() *obstacle {
+	var because []Record
+	for _, r := range succeeded(l.all(Keepalive)) {
+		heard := slices.ContainsFunc(l.controls(Keepalive), func(o Record) bool {
+			return o.Transport == r.Transport && o.Facts.Silence == r.Facts.Silence && o.Facts.Arrived > 0
+		})
+		switch {
+		case r.Transport != "quic-v1" || !heard:
+		case r.Facts.Arrived > 0:
+			return nil
+		default:
+			because = append(because, r)
+		}
+	}
+	if len(because) == 0 {
+		return nil
+	}
+	return shown(UDPTimeout, Likely, nil, idsOf(because), "UDP flows that are silent for %.0f seconds are forgotten meanwhile: what a relay says then arrives elsewhere, and not here.",
+		because[0].Facts.Silence)
 }
 
 func tcpTimeout(l *look, _ []obstacle) *obstacle {

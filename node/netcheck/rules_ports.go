@@ -77,12 +77,18 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 }
 
 func udpBlocked(l *look, _ []obstacle) *obstacle {
-	tried := slices.DeleteFunc(l.all(Datagram), func(r Record) bool { return isIPv6(r.Addr) && slices.Contains(l.r.Local.Routes, "ip4") })
+	tried := l.datagrams()
 	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
 	lost := slices.DeleteFunc(direct(l.blocked(QUIC)), func(w *way) bool { return isIPv6(w.hostPort()) })
 	return shown(UDPBlocked, Certain, lost, idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+}
+
+// datagrams are over the IP version that matters here: where there is IPv4, what
+// becomes of IPv6 is a question of its own.
+func (l *look) datagrams() []Record {
+	return slices.DeleteFunc(l.all(Datagram), func(r Record) bool { return isIPv6(r.Addr) && slices.Contains(l.r.Local.Routes, "ip4") })
 }
 
 // udpElsewhere tells whether UDP carries on another host.
@@ -127,7 +133,7 @@ func udpPortBlocked(l *look, _ []obstacle) *obstacle {
 		ok[r.Addr] = ok[r.Addr] || gotThere(r)
 	}
 	var because []int
-	for _, r := range l.all(Datagram) {
+	for _, r := range l.datagrams() {
 		switch {
 		case gotThere(r):
 			passes[port(r.Addr)] = true

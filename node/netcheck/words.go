@@ -12,6 +12,7 @@ var operationWords = map[Operation]string{
 	Upgrade: "the upgrade to WebSocket", Multistream: "libp2p's first bytes", Security: "the security handshake", Muxer: "the muxer",
 	Identify: "identify", Reserve: "the reservation", Keepalive: "silence", Datagram: "a UDP packet", Portal: "a known page",
 	Harmless: "harmless bytes", Size: "a packet's size", Loss: "many datagrams", Flows: "many connections at once", Clock: "the time",
+	Mapping: "the NAT's mapping", Hairpin: "a neighbour by the outside",
 }
 
 // Advice is what a cause means to people, in sentences.
@@ -79,9 +80,9 @@ var causeWords = map[Cause]words{
 	Slow:               {"the network is slow", "It waits longer before it gives up.", "", ""},
 	Lossy:              {"the network loses packets", "It tries again.", "", ""},
 	Throttled:          {"the network carries little", "It refuses jobs that would not get through in time.", "", ""},
-	NATPerDestination:  {"the NAT gives another port to everybody", "Others reach it through its relays; no hole can be punched.", "", ""},
+	NATPerDestination:  {"the NAT gives another port to everybody", "Jobs reach it through its relays, since no hole can be punched.", "", ""},
 	NATRebinds:         {"the NAT forgets all flows at once", "It reconnects within seconds.", "", ""},
-	NATNoHairpin:       {"neighbours do not reach each other by the outside", "Neighbours use addresses of their own network, or a relay.", "", ""},
+	NATNoHairpin:       {"neighbours do not reach each other by the outside", "Neighbours behind the same NAT reach it by addresses of their own network, or through its relays.", "", ""},
 	IPv4ByTranslation:  {"IPv4 is reached by translation only", "It finds the translation's prefix, and dials through it.", "", ""},
 	NoControl:          {"it cannot be told why: nobody else has tried", "It tries every other way.", "Run wce2e diagnose with a second host on another network: only then can a network be told from a dead relay.", ""},
 	NameUnknown:        {"there is no such name", "It uses the other addresses of its list.", "", ""},
@@ -105,8 +106,8 @@ func advice(l *look, d Diagnosis) (donor, operator, administrator string) {
 		w := causeWords[f.Cause]
 		does, can, wants = appendNew(does, w.donor), appendNew(can, w.operator), appendNew(wants, w.admin)
 	}
-	if len(d.Causes) == 0 && len(d.Ways) > 0 {
-		does = []string{"Nothing is in the way."}
+	if len(d.Ways) > 0 && !slices.ContainsFunc(d.Causes, func(f Finding) bool { return !f.Cause.PeersOnly() }) {
+		does = slices.Insert(does, 0, "Nothing is in the way to a relay.")
 	}
 	if len(d.Ways) > 0 {
 		does = append(does, fmt.Sprintf("A relay is reached by %s.", listedInOrder(d.Ways)))

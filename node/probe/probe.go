@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -37,7 +38,8 @@ type Config struct {
 	// Servers are the DNS servers that are asked besides it; nil: those that the
 	// network told of, a public one in the clear, and some of names.Builtin.
 	Servers []names.Server
-	// STUN are servers, host:port, that show whether UDP is alive; nil: StunServers.
+	// STUN are servers, host:port, that show whether UDP is alive and, where two of them
+	// have different IPv4 addresses, which NAT is on the way; nil: StunServers.
 	STUN []string
 	// Dead is an address, IP:port, at which nobody is; empty: one of the ranges for
 	// documentation.
@@ -97,9 +99,10 @@ type prober struct {
 	mu        sync.Mutex // guards the fields below
 	inquiries map[question]*inquiry
 	targets   []netcheck.Target
-	leads     map[string]bool // that have been begun
-	said      map[string]bool // see news
-	stood     map[string]way  // by transport: the first that reached a peer
+	leads     map[string]bool  // that have been begun
+	said      map[string]bool  // see news
+	stood     map[string]way   // by transport: the first that reached a peer
+	answered  []netip.AddrPort // STUN servers that gave an answer
 }
 
 // Run probes, and returns what it saw. When ctx ends early, it returns that as well,
@@ -126,7 +129,7 @@ func Run(ctx context.Context, cfg Config) (netcheck.Report, error) {
 	}
 	p.work.Wait()
 	local.Proxies = proxies
-	p.whereItStood(ctx)
+	p.whereItStood(ctx, local)
 	for _, a := range p.askers {
 		a.close()
 	}

@@ -99,8 +99,9 @@ func (p *prober) tellTime(ctx context.Context, proto, from string, date time.Tim
 }
 
 // whereItStood looks further into the ways on which a peer was reached: what they
-// carry, how long they may be silent, how many there may be.
-func (p *prober) whereItStood(ctx context.Context) {
+// carry, how long they may be silent, how many there may be. The NAT is looked at
+// meanwhile: earlier, its flows would be in the way of others where few are let through.
+func (p *prober) whereItStood(ctx context.Context, local netcheck.Local) {
 	p.mu.Lock()
 	ways := make([]way, 0, len(p.stood))
 	for _, w := range p.stood {
@@ -116,6 +117,7 @@ func (p *prober) whereItStood(ctx context.Context) {
 			p.carry(ctx, w)
 		}
 	})
+	all.Go(func() { p.lookAtNAT(ctx, local) })
 	for _, w := range ways {
 		for _, d := range p.Silences {
 			all.Go(func() { p.keepSilent(ctx, w, d) })

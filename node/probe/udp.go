@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -26,8 +27,11 @@ const (
 const datagramAgain = 600 * time.Millisecond
 
 // StunServers are asked for our address by default: whether they answer shows
-// whether UDP is alive.
-var StunServers = []string{"stun.cloudflare.com:3478", "stun.l.google.com:19302"}
+// whether UDP is alive, and what they answer which NAT we are behind. Two companies
+// run them, so that they have different addresses. Both are at STUN's own port,
+// which networks let out that know what it is for; Google's, which everybody knows, is
+// at 19302.
+var StunServers = []string{"stun.cloudflare.com:3478", "global.stun.twilio.com:3478"}
 
 // errOther is a datagram that is no answer to what was sent.
 var errOther = errors.New("the datagram that came is no answer")
@@ -137,25 +141,54 @@ func (p *prober) askSTUN(ctx context.Context, server string) {
 		return // of whom there is no address nothing was asked
 	}
 	t.shared.Addr = to
-	_ = t.step(ctx, netcheck.Datagram, p.layer, func(ctx context.Context, r *netcheck.Record) error {
-		out, err := stun.Build(stun.TransactionID, stun.BindingRequest)
+	err = t.step(ctx, netcheck.Datagram, p.layer, func(ctx context.Context, r *netcheck.Record) error {
+		q, err := newBinding()
 		if err != nil {
-			return fmt.Errorf("make a STUN request: %w", err)
+			return err
 		}
-		return exchangeUDP(ctx, t, r, to, out.Raw, func(in []byte) error {
-			answer := &stun.Message{Raw: in}
-			var seen stun.XORMappedAddress
-			if err := answer.Decode(); err != nil || answer.TransactionID != out.TransactionID || seen.GetFrom(answer) != nil {
-				return errOther
+		return exchangeUDP(ctx, t, r, to, q.Raw, func(in []byte) error {
+			at, err := q.seen(in)
+			if err == nil {
+				r.Facts.Observed = at.String()
 			}
-			r.Facts.Observed = seen.String()
-			return nil
+			return err
 		})
-	}) // the record has the error
+	})
+	if server, bad := netip.ParseAddrPort(to); err == nil && bad == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.answered = append(p.answered, server)
+	}
 }
 
-// locate finds an address on the internet for host:port, of IPv4 where there is one.
-// Others are lies: networks answer every name with an address of their own.
+// binding is STUN's question where we are seen.
+type binding struct{ *stun.Message }
+
+func newBinding() (*binding, error) {
+	q, err := stun.Build(stun.TransactionID, stun.BindingRequest)
+	if err != nil {
+		return nil, fmt.Errorf("make a STUN request: %w", err)
+	}
+	return &binding{q}, nil
+}
+
+// seen is where the server sees us, if a datagram is the answer to the question.
+func (b *binding) seen(in []byte) (netip.AddrPort, error) {
+	answer := &stun.Message{Raw: in}
+	var at stun.XORMappedAddress
+	if err := answer.Decode(); err != nil || answer.TransactionID != b.TransactionID || at.GetFrom(answer) != nil {
+		return netip.AddrPort{}, errOther
+	}
+	ip, ok := netip.AddrFromSlice(at.IP)
+	if !ok {
+		return netip.AddrPort{}, errOther
+	}
+	return netip.AddrPortFrom(ip.Unmap(), uint16(at.Port)), nil
+}
+
+// locate finds an address on the internet for host:port, of IPv4 where there is one
+// and a route to it: behind NAT64 there is none. Others are lies: networks answer every
+// name with an address of their own.
 func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil {
@@ -172,6 +205,12 @@ func (p *prober) locate(ctx context.Context, server string) (string, error) {
 	})
 	if len(found) == 0 {
 		return "", fmt.Errorf("locate %s: %w", server, netcheck.ErrNoAnswer)
+	}
+	routed := slices.DeleteFunc(slices.Clone(found), func(a net.IPAddr) bool {
+		return hasRoute(net.JoinHostPort(a.String(), port)) != nil
+	})
+	if len(routed) > 0 {
+		found = routed
 	}
 	at := max(0, slices.IndexFunc(found, func(a net.IPAddr) bool { return a.IP.To4() != nil }))
 	return net.JoinHostPort(found[at].String(), port), nil
