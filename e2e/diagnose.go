@@ -30,6 +30,7 @@ const (
 	quickObserve = 17 * time.Second // a handshake that is swallowed takes 15 s, and is to be seen to end
 	quickProbe   = time.Minute      // of a probe that takes 10 s, on a machine that has other things to do
 	fullProbe    = 5 * time.Minute  // of one that takes a minute and a half
+	answerFor    = 30 * time.Second // a probe that is cut short has this long to tell what it knows
 	watchEvery   = 250 * time.Millisecond
 )
 
@@ -125,6 +126,7 @@ func (h *host) probeNetwork(ctx context.Context) error {
 	if d.Quick {
 		argv, within = append(argv, "--quick"), quickProbe
 	}
+	argv = append(argv, "--within", within.String())
 	for _, target := range h.run.list {
 		argv = append(argv, "--target", target)
 	}
@@ -132,7 +134,7 @@ func (h *host) probeNetwork(ctx context.Context) error {
 	if h.run.diagnoses(h) {
 		live = &lines{each: func(line string) { h.run.talk.Note(h.Name + ": " + line) }}
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, within+answerFor)
 	defer cancel()
 	res, err := h.remote.ExecLive(ctx, argv, live)
 	if err != nil {

@@ -23,6 +23,7 @@ func newNodeNetcheckCmd() *cobra.Command {
 	var dir, level string
 	var targets []string
 	var quick, asJSON bool
+	var within time.Duration
 	cmd := &cobra.Command{
 		Use:   "netcheck",
 		Short: "what this network does to each address of the bootstrap list, layer by layer",
@@ -56,9 +57,21 @@ from a second machine.`,
 			if running && len(targets) == 0 {
 				cfg.Targets = status.Bootstrap
 			}
-			report, err := probe.Run(cmd.Context(), cfg)
+			if within < 0 {
+				return usageError(fmt.Errorf("--within %v: looking takes time", within))
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			if within > 0 {
+				ctx, cancel = context.WithTimeout(ctx, within)
+			}
+			defer cancel()
+			report, err := probe.Run(ctx, cfg)
 			if err != nil && report.Version == 0 {
 				return usageError(err)
+			}
+			if errors.Is(err, context.DeadlineExceeded) && cmd.Context().Err() == nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "netcheck: cut short after %v; what has not ended by then is missing\n", within)
+				err = nil
 			}
 			if running {
 				report.Daemon = daemonOf(status, time.Now())
@@ -74,6 +87,7 @@ from a second machine.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&targets, "target", nil, "multiaddr to try, or "+node.Builtin+"; repeat for more (default: the running node's list, or the built-in one)")
 	f.BoolVar(&quick, "quick", false, "wait less, and leave silences out")
+	f.DurationVar(&within, "within", 0, "tell after this time what is known by then (default: when all is known)")
 	f.BoolVar(&asJSON, "json", false, "print the report and the diagnosis as JSON at the end; the lines go to stderr")
 	f.StringVar(&level, "log-level", "error", "debug, info, warn or error")
 	return cmd
@@ -159,6 +173,9 @@ func facts(r netcheck.Record) string {
 	}
 	number("tried", int64(f.Tried))
 	number("stood", int64(f.Stood))
+	if f.Login {
+		text("login", "asked")
+	}
 	if f.Offset != nil {
 		out = append(out, fmt.Sprintf("offset=%.1fs", *f.Offset))
 	}

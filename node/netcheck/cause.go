@@ -55,7 +55,6 @@ const (
 	WrongPeer          Cause = "wrong_peer"          // somebody else answers there, without an interceptor
 	ClockSkewed        Cause = "clock_skew"          // certificates seem not yet or no longer valid
 	DaemonDied         Cause = "daemon_died"         // H1
-	DaemonSilent       Cause = "daemon_silent"       // H2
 	LocalFirewall      Cause = "local_firewall"      // this machine's own
 	NoIPv6             Cause = "no_ipv6"             // this machine has none
 	NoNetwork          Cause = "no_network"          // no address, or no route
@@ -72,7 +71,7 @@ func Causes() []Cause {
 		AllBlocked, UDPBlocked, UDPPortBlocked, QUICBlocked, TCPPortsBlocked, MultistreamKilled, HandshakeKilled, ALPNKilled, NameKilled,
 		LargeHelloKilled, BytesCapped, FlowsLimited, IPv6Broken, NATPerDestination, NATRebinds, NATNoHairpin, IPv4ByTranslation, ProxyRequired, ProxyAuth, ProxyCannotReach, ProxyPorts, TLSIntercepted, TLSUntrusted, TLSServersRefused, HTTPIntercepted, UpgradeStripped,
 		SYNAnswered, PortalClosed, DNSBlocked, DNSInternalOnly, DNSTXTBlocked, DNSLies, UDPTimeout, TCPTimeout, LifetimeLimited, MTUBlackHole, Slow, Lossy, Throttled,
-		NoControl, NameUnknown, TargetDead, RelayRefuses, WrongPeer, ClockSkewed, DaemonDied, DaemonSilent, LocalFirewall, NoIPv6, NoNetwork,
+		NoControl, NameUnknown, TargetDead, RelayRefuses, WrongPeer, ClockSkewed, DaemonDied, LocalFirewall, NoIPv6, NoNetwork,
 		CertificateInvalid,
 	}
 }

@@ -22,6 +22,9 @@ func Diagnose(r Report) Diagnosis {
 		}
 	}
 	l.askRelays(found)
+	if o := daemonDied(r.Daemon); o != nil { // whatever is wrong with the network
+		found = append(found, *o)
+	}
 	d := Diagnosis{Causes: []Finding{}, Ways: l.standing(), Hypothesis: hypothesis(r.Daemon, found)}
 	d.Targets = l.explain(found)
 	if o := unexplainedRest(d.Targets); o != nil {
@@ -55,7 +58,7 @@ func hypothesis(d *Daemon, found []obstacle) Hypothesis {
 	switch {
 	case d == nil:
 		return NoHypothesis
-	case d.Ended && d.Exit != 0 || d.Ended && !d.Joined:
+	case daemonDied(d) != nil:
 		return H1
 	case d.Joined && d.Stalled == 0:
 		return NoHypothesis
@@ -65,6 +68,18 @@ func hypothesis(d *Daemon, found []obstacle) Hypothesis {
 		return H2
 	}
 	return NoHypothesis
+}
+
+// daemonDied is of a daemon that ended without being asked to.
+func daemonDied(d *Daemon) *obstacle {
+	if d == nil || !d.Ended || d.Exit == 0 && d.Joined {
+		return nil
+	}
+	words := "it said nothing"
+	if d.Said != "" {
+		words = fmt.Sprintf("its last words: %q", d.Said)
+	}
+	return shown(DaemonDied, Certain, nil, nil, "The daemon ended by itself after %.0f s, with exit status %d; %s.", d.Lived, d.Exit, words)
 }
 
 func killsHandshakes(found []obstacle) bool {
