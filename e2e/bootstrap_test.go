@@ -17,7 +17,7 @@ func TestWithoutRelaysInTheInventoryNodesStartFromTheBuiltInList(t *testing.T) {
 	}
 }
 
-func TestAReservationStandsUntilItIsLostAndTheOneBeforeItStandsAgain(t *testing.T) {
+func TestOfReservationsTheOneThatHasStoodTheLongestCounts(t *testing.T) {
 	made := func(relay, conn string) []wire.Event {
 		return []wire.Event{
 			{Kind: wire.ReservationMade, Relay: relay, Conn: conn},
@@ -25,6 +25,8 @@ func TestAReservationStandsUntilItIsLostAndTheOneBeforeItStandsAgain(t *testing.
 		}
 	}
 	a, b := made("A", "c1"), made("B", "c2")
+	limited := made("L", "c3")
+	limited[0].LimitBytes = 128 << 10
 	for name, c := range map[string]struct {
 		events []wire.Event
 		want   string // the relay; empty: none
@@ -32,9 +34,13 @@ func TestAReservationStandsUntilItIsLostAndTheOneBeforeItStandsAgain(t *testing.
 		"none":                                {nil, ""},
 		"one":                                 {a, "A"},
 		"one without an address":              {a[:1], ""},
-		"the later of two":                    {slices.Concat(a, b), "B"},
-		"the other, when the later is lost":   {slices.Concat(a, b, []wire.Event{{Kind: wire.ReservationLost, Relay: "B"}}), "A"},
-		"the other, when its connection goes": {slices.Concat(a, b, []wire.Event{{Kind: wire.ConnClosed, Conn: "c2"}}), "A"},
+		"the former of two":                   {slices.Concat(a, b), "A"},
+		"the former, though it was renewed":   {slices.Concat(a, b, a[:1]), "A"},
+		"the other, when it was made anew":    {slices.Concat(a, b, made("A", "c4")), "B"},
+		"the other, when the former is lost":  {slices.Concat(a, b, []wire.Event{{Kind: wire.ReservationLost, Relay: "A"}}), "B"},
+		"the other, when its connection goes": {slices.Concat(a, b, []wire.Event{{Kind: wire.ConnClosed, Conn: "c1"}}), "B"},
+		"a limited one":                       {limited, "L"},
+		"one without limits":                  {slices.Concat(limited, a), "A"},
 		"none, when the address is gone":      {slices.Concat(a, []wire.Event{{Kind: wire.ListenClosed, Relay: "A", Addr: a[1].Addr}}), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

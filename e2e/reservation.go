@@ -20,6 +20,7 @@ const reservedAgain = 75 * time.Second
 type held struct {
 	relay, conn string
 	boot        string   // of the donor's node: it may be started more than once
+	limited     bool     // the relay carries no more than so much in one circuit
 	circuits    []string // its circuit addresses, with the donor's peer ID
 }
 
@@ -27,8 +28,10 @@ func (h held) same(other held) bool {
 	return h.relay == other.relay && h.conn == other.conn && h.boot == other.boot
 }
 
-// reservation reads from the donor's events which reservation it holds: of
-// those that stand and whose address is listened on, the latest.
+// reservation reads from the donor's events which reservation it holds: of those
+// that stand and whose address is listened on, the one that has stood the longest,
+// so that two runs in the same network hold the same connection. Relays that do not
+// limit circuits come first.
 func reservation(events []wire.Event) (held, bool) {
 	var standing []held
 	circuits := map[string][]string{} // relay -> addresses
@@ -39,8 +42,11 @@ func reservation(events []wire.Event) (held, bool) {
 			standing = nil
 			clear(circuits)
 		case e.Kind == wire.ReservationMade:
-			end(func(h held) bool { return h.relay == e.Relay })
-			standing = append(standing, held{relay: e.Relay, conn: e.Conn, boot: e.Boot})
+			now := held{relay: e.Relay, conn: e.Conn, boot: e.Boot, limited: e.LimitBytes > 0 || e.LimitSeconds > 0}
+			if !slices.ContainsFunc(standing, now.same) { // else it was renewed
+				end(func(h held) bool { return h.relay == e.Relay })
+				standing = append(standing, now)
+			}
 		case e.Kind == wire.ReservationLost:
 			end(func(h held) bool { return h.relay == e.Relay })
 		case e.Kind == wire.ConnClosed:
@@ -51,12 +57,13 @@ func reservation(events []wire.Event) (held, bool) {
 			circuits[e.Relay] = slices.DeleteFunc(circuits[e.Relay], func(a string) bool { return a == e.Addr })
 		}
 	}
-	for _, h := range slices.Backward(standing) {
-		if h.circuits = circuits[h.relay]; len(h.circuits) > 0 {
-			return h, true
-		}
+	standing = slices.DeleteFunc(standing, func(h held) bool { return len(circuits[h.relay]) == 0 })
+	if len(standing) == 0 {
+		return held{}, false
 	}
-	return held{}, false
+	best := standing[max(0, slices.IndexFunc(standing, func(h held) bool { return !h.limited }))]
+	best.circuits = circuits[best.relay]
+	return best, true
 }
 
 // join waits until the donor holds its first reservation, for as long as the
