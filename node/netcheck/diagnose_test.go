@@ -197,6 +197,15 @@ var stories = map[string]struct {
 		}
 		return s
 	}, []Cause{TLSIntercepted}},
+	"somebody else's certificate, as the relay says itself": {func() *seen {
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
+		for i, r := range s.Records {
+			if r.Operation == Identify && r.Transport == "wss" {
+				s.Records[i].Facts.Stated = new(bool)
+			}
+		}
+		return s
+	}, []Cause{TLSIntercepted}},
 	"a captive portal": {func() *seen {
 		return newSeen().here("tcp", Connect, Refused).here("wss", Connect, Refused).here("quic-v1", QUIC, QUICIdleTimeout).
 			aside(Record{Operation: Portal, Proto: "http", Facts: Facts{Status: 302, Location: "http://10.0.0.1/login", FirstByte: "3c"}}, "")

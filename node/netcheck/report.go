@@ -103,7 +103,7 @@ type Facts struct {
 	Location  string     `json:"location,omitempty"`  // of an HTTP redirect
 	Chain     []Cert     `json:"chain,omitempty"`     // that the other end showed, its own first
 	Trusted   *bool      `json:"trusted,omitempty"`   // the chain leads to an authority that this machine trusts
-	Stated    *bool      `json:"stated,omitempty"`    // the relay said, inside Noise, that this is its certificate
+	Stated    *bool      `json:"stated,omitempty"`    // of an Identify: the relay said, inside Noise, that the certificate that was shown is its own, or not
 	Peer      string     `json:"peer,omitempty"`      // who answered
 	Agent     string     `json:"agent,omitempty"`     //
 	Observed  string     `json:"observed,omitempty"`  // our address as the other end sees it: IP:port, of an Identify a multiaddr

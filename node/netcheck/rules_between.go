@@ -97,11 +97,14 @@ func (l *look) takenFor(p string) bool {
 
 func tlsIntercepted(l *look, _ []obstacle) *obstacle {
 	var ways []*way
-	cause, issuer, names := TLSIntercepted, "", "trusted here"
+	cause, issuer, names, how := TLSIntercepted, "", "trusted here", "others see other certificates there"
 	for _, w := range direct(l.ways) {
 		if rec := w.step(TLS); rec != nil && l.foreign(w, *rec) {
 			ways = append(ways, w)
 			issuer = rec.Facts.Chain[0].Issuer
+			if w.stated() != nil {
+				how = "they say themselves that these are not theirs"
+			}
 			if rec.Facts.Trusted != nil && !*rec.Facts.Trusted {
 				cause, names = TLSUntrusted, "not trusted here"
 			}
@@ -110,7 +113,7 @@ func tlsIntercepted(l *look, _ []obstacle) *obstacle {
 	if len(ways) == 0 {
 		return nil
 	}
-	return shown(cause, Certain, ways, nil, "TLS is opened on its way: relays show certificates of %q, which is %s, and others see other certificates there.", issuer, names)
+	return shown(cause, Certain, ways, nil, "TLS is opened on its way: relays show certificates of %q, which is %s, and %s.", issuer, names, how)
 }
 
 // serversRefused looks for TLS that somebody ends with an alert, while connections
@@ -127,13 +130,22 @@ func serversRefused(l *look, _ []obstacle) *obstacle {
 	return shown(TLSServersRefused, Likely, lost, idsOf(taken), "Somebody in between takes all connections to port %s, and refuses to open TLS to the relays there.", port(lost[0].hostPort()))
 }
 
+// stated is what the relay at the far end of w said of the certificate that was shown;
+// nil: nothing.
+func (w *way) stated() *bool {
+	if rec := w.step(Identify); rec != nil {
+		return rec.Facts.Stated
+	}
+	return nil
+}
+
 // foreign tells whether the certificate that w met is somebody else's: the relay
 // says so, inside Noise, or others meet another one there.
 func (l *look) foreign(w *way, rec Record) bool {
 	if len(rec.Facts.Chain) == 0 {
 		return false
 	}
-	if s := rec.Facts.Stated; s != nil {
+	if s := w.stated(); s != nil {
 		return !*s
 	}
 	differs := false

@@ -79,7 +79,7 @@ var causeWords = map[Cause]words{
 	MTUBlackHole:       {"full-size packets vanish", "It uses smaller segments, and keeps to TCP where QUIC's packets do not fit.", "", "let ICMP \"fragmentation needed\" and \"packet too big\" through, or clamp the MSS to the path's MTU"},
 	Slow:               {"the network is slow", "It waits longer before it gives up.", "", ""},
 	Lossy:              {"the network loses packets", "It tries again.", "", ""},
-	Throttled:          {"the network carries little", "It refuses jobs that would not get through in time.", "", ""},
+	Throttled:          {"the network carries little", "Large jobs take longer.", "", ""},
 	NATPerDestination:  {"the NAT gives another port to everybody", "Jobs reach it through its relays, since no hole can be punched.", "", ""},
 	NATRebinds:         {"the NAT forgets all flows at once", "It reconnects within seconds.", "", ""},
 	NATNoHairpin:       {"neighbours do not reach each other by the outside", "Neighbours behind the same NAT reach it by addresses of their own network, or through its relays.", "", ""},
