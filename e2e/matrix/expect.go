@@ -66,6 +66,8 @@ func ExpectPair(donor, submitter lab.Profile, transport string, hold time.Durati
 	e.Join = len(e.Ways) > 0
 	e.Direct, e.Luck = nil, nil
 	switch {
+	case transport == "tcp" && Punchable(donor.NAT(), submitter.NAT()) && MayCollide(donor.NAT(), submitter.NAT()):
+		e.Luck = []string{word}
 	case Punchable(donor.NAT(), submitter.NAT()):
 		e.Direct = []string{word}
 	case donor.NAT().Few || submitter.NAT().Few:

@@ -389,6 +389,14 @@ func TestTheTheoryOfPunchingHoles(t *testing.T) {
 			t.Errorf("%s x %s: %t, want %t", c.donor, c.submitter, got, c.want)
 		}
 	}
+	for _, c := range []struct {
+		donor, submitter string
+		want             bool
+	}{{"pool", "full-cone", true}, {"full-cone", "pool", false}, {"symmetric", "full-cone", false}, {"home", "home", false}} {
+		if got := MayCollide(find[c.donor], find[c.submitter]); got != c.want {
+			t.Errorf("%s x %s collide: %t, want %t", c.donor, c.submitter, got, c.want)
+		}
+	}
 }
 
 func TestOnlyNetworksThatMeddleWithNamesGoByName(t *testing.T) {

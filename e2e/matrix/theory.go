@@ -22,6 +22,16 @@ func Punchable(donor, submitter lab.NAT) bool {
 	return getsThrough(submitter, donor) || getsThrough(donor, submitter)
 }
 
+// MayCollide tells whether a direct TCP connection that theory promises may fail by
+// chance. At the last attempt the donor dials as well as the submitter; where only its
+// packets get through, their SYNs do not meet. But from a pool, the donor's may leave by
+// just the address to which the submitter's are sent: the two open one connection
+// (RFC 9293, section 3.5), on which both begin the handshake, and nobody answers
+// (seen: nat-pool x full-cone, "noise: message is too short").
+func MayCollide(donor, submitter lab.NAT) bool {
+	return donor.Pool && !getsThrough(submitter, donor)
+}
+
 func getsThrough(from, to lab.NAT) bool {
 	if to.Filtering == "" || to.Filtering == lab.EndpointIndependent {
 		return true

@@ -40,11 +40,14 @@ func Diagnose(r Report) Diagnosis {
 // preference is the order in which a donor likes transports.
 var preference = []string{"quic-v1", "tcp", "webtransport", "wss", "ws", "https", "http"}
 
-// standing are the transports by which a relay granted a reservation.
+// standing are the transports by which a relay granted a reservation, in small packets
+// if need be.
 func (l *look) standing() []string {
 	ways := []string{}
+	narrow := slices.DeleteFunc(l.all(Size), func(r Record) bool { return r.Facts.Expires == nil })
 	for _, t := range preference {
-		if l.anyWay(func(w *way) bool { return w.transport == t && w.stands() && w.passed(Reserve) }) {
+		if l.anyWay(func(w *way) bool { return w.transport == t && w.stands() && w.passed(Reserve) }) ||
+			slices.ContainsFunc(narrow, func(r Record) bool { return r.Transport == t }) {
 			ways = append(ways, t)
 		}
 	}

@@ -107,7 +107,7 @@ type Facts struct {
 	Peer      string     `json:"peer,omitempty"`      // who answered
 	Agent     string     `json:"agent,omitempty"`     //
 	Observed  string     `json:"observed,omitempty"`  // our address as the other end sees it: IP:port, of an Identify a multiaddr
-	Expires   *time.Time `json:"expires,omitempty"`   // of a reservation
+	Expires   *time.Time `json:"expires,omitempty"`   // of a reservation, also where a Size led to one
 	Bytes     int        `json:"bytes,omitempty"`     // of a Size: what was tried
 	Segment   int        `json:"segment,omitempty"`   // of a Size: the most that one packet carried; 0: the system's choice
 	Silence   float64    `json:"silence,omitempty"`   // of a Keepalive: seconds

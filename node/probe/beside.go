@@ -88,7 +88,7 @@ func (p *prober) news(what string) bool {
 	return !known
 }
 
-// narrow goes the same way in small segments, as far as it leads.
+// narrow goes the same way in small segments, as far as it leads: the daemon does.
 func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 	if w.by != nil {
 		return // how large the proxy's segments are is not ours to say
@@ -103,14 +103,28 @@ func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 		s, _, err := p.reach(ctx, quiet, w)
 		if s != nil {
 			defer s.close()
-			if op == netcheck.Identify {
-				_, err = s.identify(ctx, new(netcheck.Record))
-			}
+			err = s.reserveNarrow(ctx, r, op)
 		}
 		r.Sent, r.Received = quiet.soFar()
 		r.Facts.Bytes = int(r.Sent)
 		return err
 	}) // the record has the error
+}
+
+// reserveNarrow asks for a reservation. That none is granted is no failure of what
+// was tried.
+func (s *session) reserveNarrow(ctx context.Context, r *netcheck.Record, op netcheck.Operation) error {
+	speaks, err := s.identify(ctx, new(netcheck.Record))
+	if err != nil {
+		if op != netcheck.Identify {
+			err = nil
+		}
+		return err
+	}
+	if err := s.reserve(ctx, r, speaks); err != nil {
+		s.prober.log.Debug("reserve in small segments", "addr", s.way.lead, "err", err)
+	}
+	return nil
 }
 
 // harmless is what a web browser would send, to an address at which libp2p failed.
