@@ -37,6 +37,7 @@ const (
 	confusionFile = repoRoot + "/docs/confusion.svg"
 	missed        = netcheck.Cause("(missed)")
 	nothing       = netcheck.Cause("(nothing)")
+	lookedAtOnce  = 5    // networks: their probes mostly wait
 	unexplainable = 0.03 // of all diagnoses, at most: so many may say that they do not know
 )
 
@@ -46,6 +47,7 @@ var hidden = map[netcheck.Cause][]netcheck.Cause{
 	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
 	netcheck.FlowsLimited:      {netcheck.NATPerDestination, netcheck.NATNoHairpin}, // there may be no flow left to look with
 	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
+	netcheck.ProxyAuth:         {netcheck.ProxyRequired}, // which it says more of
 	netcheck.TLSUntrusted:      {netcheck.TLSIntercepted}, // which it says more of
 	netcheck.TLSServersRefused: {netcheck.TLSIntercepted},
 	netcheck.TCPPortsBlocked:   {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
@@ -224,7 +226,7 @@ func (f *fleet) lookAround(list []*looked, targets []string) {
 		}
 		controls[patient] = netcheck.Control{Host: "control", Records: r.Records}
 	}
-	places := make(chan struct{}, netchecks)
+	places := make(chan struct{}, lookedAtOnce)
 	var all sync.WaitGroup
 	for _, n := range list {
 		all.Go(func() {

@@ -48,6 +48,7 @@ type firewall struct {
 	lifetime      time.Duration // of a flow, busy or not; 0 means for ever
 	flowLimit     int           // of one host; 0 means any number
 	synProxy      bool          // the router answers SYNs
+	redirects     bool          // the router takes connections for itself
 	dropInvalid   bool          // what conntrack finds in no flow
 	idleUDP       time.Duration // when a silent flow is forgotten; 0 means the kernel's default
 	idleTCP       time.Duration
@@ -128,6 +129,8 @@ func (f *firewall) contradict() {
 		f.err = errors.New("the public side of mappings is the provider's, where this router cannot turn anything around")
 	case f.lifetime > 0 && f.synProxy:
 		f.err = errors.New("the age of a flow cannot be told where the router answers every SYN itself")
+	case f.redirects && f.synProxy:
+		f.err = errors.New("connections that the router takes for itself never come about where it answers every SYN in others' place")
 	case f.hairpin && f.nat.how != nil:
 		f.err = fmt.Errorf("%s: no host can be found at its port from the inside", f.nat.kind)
 	}

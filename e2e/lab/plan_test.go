@@ -90,17 +90,18 @@ func TestProfilesComposeInAnyOrder(t *testing.T) {
 
 func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 	for names, want := range map[string]string{
-		"symmetric + cgnat-ports": `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
-		"symmetric + nat-rebind":  "one kind of NAT",
-		"nat-pool + cloud-1to1":   "one kind of NAT",
-		"nat-pool + double-nat":   "a router behind its provider's has one address, not several",
-		"cloud-1to1 + double-nat": "a router behind its provider's has one address, not several",
-		"hairpin + double-nat":    "the public side of mappings is the provider's",
-		"hairpin + symmetric":     "a port drawn for every destination: no host can be found at its port from the inside",
-		"lifetime-5m + syn-proxy": "the age of a flow cannot be told where the router answers every SYN itself",
-		"open + udp-blocked":      `"open + udp-blocked": open is a network without a router`,
-		"udp-blocked + moon":      `unknown profile "moon"`,
-		"udp-blocked +":           `unknown profile ""`,
+		"symmetric + cgnat-ports":   `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
+		"symmetric + nat-rebind":    "one kind of NAT",
+		"nat-pool + cloud-1to1":     "one kind of NAT",
+		"nat-pool + double-nat":     "a router behind its provider's has one address, not several",
+		"cloud-1to1 + double-nat":   "a router behind its provider's has one address, not several",
+		"hairpin + double-nat":      "the public side of mappings is the provider's",
+		"hairpin + symmetric":       "a port drawn for every destination: no host can be found at its port from the inside",
+		"syn-proxy + tls-intercept": "connections that the router takes for itself never come about where it answers every SYN in others' place",
+		"lifetime-5m + syn-proxy":   "the age of a flow cannot be told where the router answers every SYN itself",
+		"open + udp-blocked":        `"open + udp-blocked": open is a network without a router`,
+		"udp-blocked + moon":        `unknown profile "moon"`,
+		"udp-blocked +":             `unknown profile ""`,
 	} {
 		l := small()
 		l.File, l.Networks[0].Profile, l.Networks[0].Line = "x.yaml", names, 5

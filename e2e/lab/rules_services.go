@@ -87,6 +87,7 @@ func (f *firewall) prerouting() *nftables.Chain {
 
 // redirect sends what goes to a TCP port anywhere to one of the router itself.
 func (f *firewall) redirect(port, to uint16) {
+	f.redirects = true
 	f.add(f.prerouting(), in(lan), protocol(unix.IPPROTO_TCP), destination(expr.CmpOpEq, port), []expr.Any{
 		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(to)},
 		&expr.Redir{RegisterProtoMin: 1},

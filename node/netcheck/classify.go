@@ -222,6 +222,9 @@ func ofSecurity(err error) Failure {
 		}
 	}
 	if phase == MuxerFailed {
+		if ofSocket(err) == Timeout {
+			return MuxerTimeout
+		}
 		return MuxerFailed
 	}
 	switch ofSocket(err) {

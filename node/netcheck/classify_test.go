@@ -60,6 +60,7 @@ func TestErrorsAreNamed(t *testing.T) {
 		"anything else within the handshake":         {upgrade(errors.New("the cat")), SecurityFailed},
 		"a handshake that we gave up":                {upgrade(context.Canceled), Aborted},
 		"a muxer that cannot be agreed on":           {fmt.Errorf("failed to negotiate stream multiplexer: %w", io.EOF), MuxerFailed},
+		"a muxer that we wait for in vain":           {fmt.Errorf("failed to negotiate stream multiplexer: %w", os.ErrDeadlineExceeded), MuxerTimeout},
 		"a closed socket":                            {net.ErrClosed, AlreadyClosed},
 		"our own limits":                             {fmt.Errorf("x: %w", network.ErrResourceLimitExceeded), ResourceLimit},
 		"a stream that was reset":                    {network.ErrReset, StreamReset},

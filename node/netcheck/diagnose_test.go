@@ -260,7 +260,7 @@ var stories = map[string]struct {
 	"a satellite": {func() *seen {
 		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun(""))
 		for i := range s.Records {
-			s.Records[i].T = 0.62
+			s.Records[i].T = 0.62 // seconds
 		}
 		return s
 	}, []Cause{Slow}},

@@ -57,8 +57,9 @@ const (
 	NoiseFailed     Failure = "noise_handshake_error"
 	NoiseSignature  Failure = "noise_signature_invalid"
 	PeerMismatch    Failure = "peer_id_mismatch" // somebody else answered
-	MuxerFailed     Failure = "muxer_negotiation_error"
-	StreamReset     Failure = "stream_reset" // a stream of a connection that stands
+	MuxerTimeout    Failure = "muxer_negotiation_timeout"
+	MuxerFailed     Failure = "muxer_negotiation_error" // any other
+	StreamReset     Failure = "stream_reset"            // a stream of a connection that stands
 )
 
 // WebSocket and QUIC.
@@ -112,7 +113,7 @@ func Vocabulary() []Failure {
 		NXDomain, DNSMisbehaving, DNSFailure, DNSNoAnswer,
 		TLSHandshake, TLSCertificate, TLSHostname, TLSAuthority,
 		SecurityTimeout, SecurityReset, SecurityEOF, SecurityFailed, Garbage, NoProtocol, NoiseFailed, NoiseSignature,
-		PeerMismatch, MuxerFailed, StreamReset,
+		PeerMismatch, MuxerTimeout, MuxerFailed, StreamReset,
 		WebSocketHandshake, ProxyFailed, ProxyAuthRequired, ProxyForbidden, QUICIdleTimeout, QUICHandshakeTimeout, QUICVersion, QUICReset, QUICApplication, QUICTransport,
 		ReservationRefused, ReservationLimit, ReservationDenied, ReservationMalformed, ReservationOther,
 		RelayUnreachable, RelayNoReservation, RelayConnectionFailed, RelayDenied, RelayLimit, RelayRefused,

@@ -60,7 +60,7 @@ func nameKilled(l *look, found []obstacle) *obstacle {
 			continue
 		}
 		kept := slices.DeleteFunc(unexplained(direct(l.blocked(TLS)), found), func(w *way) bool { return w.hostPort() != r.Addr })
-		if r.Failure == nil && len(kept) > 0 || r.Failure != nil && l.recordElsewhere(r) == works && l.passedTLS(r.Addr) {
+		if r.Failure == nil && len(kept) > 0 || r.Failure != nil && !has(found, FlowsLimited) && l.recordElsewhere(r) == works && l.passedTLS(r.Addr) {
 			because, lost = append(because, r), append(lost, kept...)
 		}
 	}

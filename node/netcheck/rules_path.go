@@ -53,7 +53,7 @@ func smaller(a, b Record) bool {
 
 // silent tells of a step that nothing came back to.
 func silent(r Record) bool {
-	return failedWith(&r, Timeout, SecurityTimeout, QUICIdleTimeout, QUICHandshakeTimeout)
+	return failedWith(&r, Timeout, SecurityTimeout, MuxerTimeout, QUICIdleTimeout, QUICHandshakeTimeout)
 }
 
 // bytesCapped looks for connections that carry a little and then freeze.
@@ -100,8 +100,8 @@ func flowsLimited(l *look, _ []obstacle) *obstacle {
 		many[0].Facts.Tried, many[0].Facts.Stood)
 }
 
-func udpTimeout(l *look, _ []obstacle) *obstacle {
-	if o := l.forgotten(UDPTimeout, "UDP", "quic-v1", "webtransport"); o != nil {
+func udpTimeout(l *look, found []obstacle) *obstacle {
+	if o := l.forgotten(found, UDPTimeout, "UDP", "quic-v1", "webtransport"); o != nil {
 		return o
 	}
 	return l.deaf()
@@ -134,12 +134,15 @@ func (l *look) deaf() *obstacle {
 		because[0].Facts.Silence)
 }
 
-func tcpTimeout(l *look, _ []obstacle) *obstacle {
-	return l.forgotten(TCPTimeout, "TCP", "tcp", "ws", "wss", "http", "https")
+func tcpTimeout(l *look, found []obstacle) *obstacle {
+	return l.forgotten(found, TCPTimeout, "TCP", "tcp", "ws", "wss", "http", "https")
 }
 
 // forgotten finds connections that did not outlive a silence.
-func (l *look) forgotten(c Cause, what string, transports ...string) *obstacle {
+func (l *look) forgotten(found []obstacle, c Cause, what string, transports ...string) *obstacle {
+	if has(found, MTUBlackHole) {
+		return nil // nothing lasts where large packets vanish
+	}
 	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool {
 		return !slices.Contains(transports, r.Transport) || l.recordElsewhere(r) == fails
 	})
@@ -155,14 +158,10 @@ const slowAfter = 0.5 // seconds
 
 // slow is told only of what stands: a dead address is not slow. The quickest of many
 // round trips counts: a lost packet makes some of them late, and so does a busy
-// machine. Where somebody else answers SYNs, libp2p's first bytes are the first that
-// go all the way.
-func slow(l *look, found []obstacle) *obstacle {
-	op := Connect
-	if has(found, SYNAnswered) {
-		op = Multistream
-	}
-	stood := succeeded(l.all(op))
+// machine. Connections may be answered by somebody in between: libp2p's first bytes are
+// the first that go all the way.
+func slow(l *look, _ []obstacle) *obstacle {
+	stood := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
 	if len(stood) == 0 {
 		return nil
 	}

@@ -81,14 +81,12 @@ func udpBlocked(l *look, _ []obstacle) *obstacle {
 	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
-	lost := slices.DeleteFunc(direct(l.blocked(QUIC)), func(w *way) bool { return isIPv6(w.hostPort()) })
-	return shown(UDPBlocked, Certain, lost, idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+	return shown(UDPBlocked, Certain, family6(direct(l.blocked(QUIC)), l.onlyIPv6()), idsOf(tried), "No UDP gets out: %s.", howLost(tried))
 }
 
-// datagrams are over the IP version that matters here: where there is IPv4, what
-// becomes of IPv6 is a question of its own.
+// datagrams are those over the IP version that matters here.
 func (l *look) datagrams() []Record {
-	return slices.DeleteFunc(l.all(Datagram), func(r Record) bool { return isIPv6(r.Addr) && slices.Contains(l.r.Local.Routes, "ip4") })
+	return slices.DeleteFunc(l.all(Datagram), func(r Record) bool { return isIPv6(r.Addr) != l.onlyIPv6() })
 }
 
 // udpElsewhere tells whether UDP carries on another host.
@@ -126,7 +124,10 @@ const portUnreachable = "port-unreachable"
 // nobody listens at this port.
 func gotThere(r Record) bool { return r.Failure == nil || r.ICMP == portUnreachable }
 
-func udpPortBlocked(l *look, _ []obstacle) *obstacle {
+func udpPortBlocked(l *look, found []obstacle) *obstacle {
+	if has(found, FlowsLimited) {
+		return nil // any port may have been one flow too many
+	}
 	passes, lost := map[string]bool{}, map[string]bool{}
 	ok := map[string]bool{}
 	for _, r := range l.controls(Datagram) {
@@ -153,7 +154,7 @@ func udpPortBlocked(l *look, _ []obstacle) *obstacle {
 }
 
 func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
-	lost := family6(unexplained(direct(l.blocked(Connect)), found), false)
+	lost := family6(unexplained(direct(l.blocked(Connect)), found), l.onlyIPv6())
 	var passes, ports []string
 	for _, w := range direct(l.through(Connect)) {
 		passes = append(passes, port(w.hostPort()))
@@ -171,5 +172,9 @@ func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
 	}
 	return shown(TCPPortsBlocked, Certain, lost, nil, "TCP gets out to port %s; connections to port %s are stopped: %s.", listed(passes), listed(ports), howLost(steps))
 }
+
+// onlyIPv6 tells of a machine whose IP version that matters is 6: where there is IPv4,
+// what becomes of IPv6 is a question of its own.
+func (l *look) onlyIPv6() bool { return l.hasIPv6() && !slices.Contains(l.r.Local.Routes, "ip4") }
 
 func (l *look) hasIPv6() bool { return slices.Contains(l.r.Local.Routes, "ip6") }

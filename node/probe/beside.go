@@ -103,7 +103,9 @@ func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 		s, _, err := p.reach(ctx, quiet, w)
 		if s != nil {
 			defer s.close()
-			err = s.reserveNarrow(ctx, r, op)
+			if err = s.reserveNarrow(ctx, r, op); err == nil && r.Facts.Expires != nil {
+				p.stands(ctx, w)
+			}
 		}
 		r.Sent, r.Received = quiet.soFar()
 		r.Facts.Bytes = int(r.Sent)

@@ -160,8 +160,11 @@ func (p *prober) climb(ctx context.Context, w way) (retry bool) {
 		return slices.Contains(byChance, failed)
 	}
 	defer s.close()
+	if retry := s.talk(ctx, t); retry {
+		return true
+	}
 	p.stands(ctx, w)
-	return s.talk(ctx, t)
+	return false
 }
 
 // transactionOf is a new one of a way.
@@ -181,7 +184,7 @@ func (p *prober) reach(ctx context.Context, t *transaction, w way) (s *session, 
 	return p.reachTCP(ctx, t, w)
 }
 
-// stands remembers the first way of each transport on which a peer was reached. What
+// stands remembers the first way of each transport on which a peer was talked to. What
 // is lost is counted beside the other ways, before loads are carried.
 func (p *prober) stands(ctx context.Context, w way) {
 	p.mu.Lock()
