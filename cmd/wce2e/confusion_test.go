@@ -47,7 +47,7 @@ var hidden = map[netcheck.Cause][]netcheck.Cause{
 	netcheck.UDPBlocked:        {netcheck.QUICBlocked, netcheck.UDPPortBlocked, netcheck.UDPTimeout, netcheck.NATPerDestination},
 	netcheck.FlowsLimited:      {netcheck.NATPerDestination, netcheck.NATNoHairpin}, // there may be no flow left to look with
 	netcheck.MultistreamKilled: {netcheck.HandshakeKilled},
-	netcheck.ProxyAuth:         {netcheck.ProxyRequired}, // which it says more of
+	netcheck.ProxyAuth:         {netcheck.ProxyRequired},  // which it says more of
 	netcheck.TLSUntrusted:      {netcheck.TLSIntercepted}, // which it says more of
 	netcheck.TLSServersRefused: {netcheck.TLSIntercepted},
 	netcheck.TCPPortsBlocked:   {netcheck.MultistreamKilled, netcheck.HandshakeKilled, netcheck.ALPNKilled},
