@@ -28,7 +28,7 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 		return err
 	}
 	to, ok, err := r.dialCircuit(ctx, phase, now.circuits)
-	if err == nil && !ok && phase == evidence.AfterHold {
+	if err == nil && !ok && (phase == evidence.AfterHold || r.moved(ctx, now)) {
 		to, err = r.dialNext(ctx, phase, now, to)
 	}
 	if err != nil {
@@ -45,6 +45,14 @@ func (r *run) useCircuit(ctx context.Context, phase evidence.Phase) error {
 		r.talk.Note(fmt.Sprintf("job: %s, %s, round trip %.1f ms%s", job.Status, job.Path, job.RoundTripMS, connected(job)))
 	}
 	return nil
+}
+
+// moved tells whether the donor holds another reservation by now: it lost the one that
+// was tried, and its word came too late.
+func (r *run) moved(ctx context.Context, tried held) bool {
+	r.fetchEvents(ctx)
+	now, ok := reservation(r.donor().node.said())
+	return !ok || !now.same(tried)
 }
 
 // dialNext dials the donor by the reservation that takes the place of one which

@@ -219,7 +219,9 @@ func (n netchecked) look(t *testing.T, r netcheck.Report) {
 func slowest(r netcheck.Report) (took float64, lead string) {
 	began := map[string]float64{}
 	for _, rec := range r.Records {
-		after := rec.Proto == "echo" || rec.Operation == netcheck.Keepalive || rec.Operation == netcheck.Flows || rec.Operation == netcheck.Size && rec.Proto == "tls" // once all is known
+		// once all is known
+		after := rec.Proto == "echo" || slices.Contains([]netcheck.Operation{netcheck.Keepalive, netcheck.Flows, netcheck.Loss}, rec.Operation) ||
+			rec.Proto == "tls" && (rec.Operation == netcheck.Size || rec.Operation == netcheck.Harmless)
 		if rec.Lead == "" || after {
 			continue
 		}

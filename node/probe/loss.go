@@ -88,7 +88,7 @@ func countAnswers(c net.Conn, ids [][]byte) (answered int) {
 // the earliest (Linux's least retransmission timeout), so an answer is that late.
 const (
 	delayTries = 40
-	delayFor   = 8 * time.Second
+	delayFor   = 3 * time.Second
 	delayLate  = 180 * time.Millisecond
 )
 

@@ -103,20 +103,18 @@ func (p *prober) tellTime(ctx context.Context, proto, from string, date time.Tim
 // meanwhile: earlier, its flows would be in the way of others where few are let through.
 func (p *prober) whereItStood(ctx context.Context, local netcheck.Local) {
 	p.mu.Lock()
-	ways := make([]way, 0, len(p.stood))
-	for _, w := range p.stood {
-		ways = append(ways, w)
+	var ways []way
+	for _, t := range carryOrder {
+		if w, ok := p.stood[t]; ok {
+			ways = append(ways, w)
+		}
 	}
 	p.mu.Unlock()
 	var all sync.WaitGroup
 	if at := slices.IndexFunc(ways, isPlainTCP); at >= 0 {
 		p.delay(ctx, ways[at])
 	}
-	all.Go(func() {
-		for _, w := range ways { // one after another: how much one carries is to be seen
-			p.carry(ctx, w)
-		}
-	})
+	all.Go(func() { p.carryAll(ctx, ways) })
 	all.Go(func() { p.lookAtNAT(ctx, local) })
 	for _, w := range ways {
 		for _, d := range p.Silences {
@@ -154,15 +152,31 @@ const (
 	carryTries = 3
 )
 
+// carryOrder has those transports first that are cut off the most.
+var carryOrder = []string{"wss", "tcp", "quic-v1", "ws", "https", "http", "webtransport"}
+
+// carryFor is when no further load is begun: on a satellite link one takes seconds.
+const carryFor = 6 * time.Second
+
+// carryAll carries loads on one way after another: how much one carries is to be seen.
+func (p *prober) carryAll(ctx context.Context, ways []way) {
+	end := time.Now().Add(carryFor)
+	for _, w := range ways {
+		if time.Now().Before(end) {
+			p.carry(ctx, w, end)
+		}
+	}
+}
+
 // carry sends more and more over one connection.
-func (p *prober) carry(ctx context.Context, w way) {
+func (p *prober) carry(ctx context.Context, w way, end time.Time) {
 	s := p.again(ctx, w)
 	if s == nil {
 		return
 	}
 	defer s.close()
 	_, err := p.load(ctx, s, fewPackets)
-	for n := 0; err == nil && n < carryTries; n++ {
+	for n := 0; err == nil && n < carryTries && time.Now().Before(end); n++ {
 		var took time.Duration
 		if took, err = p.load(ctx, s, longFlow); longFlow/took.Seconds() > enoughRate {
 			return

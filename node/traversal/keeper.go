@@ -86,6 +86,7 @@ type Keeper struct {
 	stirPending bool          // it will
 	kept        bool          // a way has been remembered since then
 	narrow      bool          // what Narrow was last told
+	narrowSince time.Time     // when that was
 	closing     map[network.Conn]chan struct{}
 	changed     chan struct{} // closed and replaced when any of the above changes
 	tending     sync.WaitGroup

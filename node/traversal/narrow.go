@@ -33,7 +33,7 @@ func (c *candidate) suspectNarrow(err error) {
 			return
 		}
 	}
-	k.tooNarrow(c.id, "", "a connection was made, and then its handshake was not answered")
+	k.tooNarrow(c.id, "", time.Now(), "a connection was made, and then its handshake was not answered")
 }
 
 // mutePatience bounds a request to a peer that has not even said what it speaks.
@@ -49,7 +49,7 @@ func (c *candidate) reserve(ctx context.Context, conn network.Conn) (reservation
 	defer cancel()
 	r, err := reserve(mute, conn)
 	if isTimeout(err) && ctx.Err() == nil && measured(conn) &&
-		c.keeper.tooNarrow(c.id, c.keeper.connID(conn), "no message of the peer arrived after its handshake") {
+		c.keeper.tooNarrow(c.id, c.keeper.connID(conn), conn.Stat().Opened, "no message of the peer arrived after its handshake") {
 		_ = conn.Close()
 	}
 	return r, err
@@ -65,7 +65,7 @@ func (h *holding) fits(ctx context.Context) error {
 	began := time.Now()
 	_, err := askStatement(ctx, h.conn, fullSize, statementTimeout)
 	if ctx.Err() != nil || !isTimeout(err) || h.heardSince(began) ||
-		!h.keeper.tooNarrow(h.conn.RemotePeer(), h.id, fmt.Sprintf("%d bytes at once were not answered within %s", fullSize, statementTimeout)) {
+		!h.keeper.tooNarrow(h.conn.RemotePeer(), h.id, h.conn.Stat().Opened, fmt.Sprintf("%d bytes at once were not answered within %s", fullSize, statementTimeout)) {
 		return nil
 	}
 	return errNarrow
@@ -104,16 +104,18 @@ func (h *holding) heardSince(then time.Time) bool {
 	return h.heard.After(then)
 }
 
-// tooNarrow has later connections use small packets, and tells whether that is
-// news. conn may be empty: a dial did not get as far.
-func (k *Keeper) tooNarrow(peer peer.ID, conn, why string) bool {
+// tooNarrow has later connections use small packets, and tells whether one that was
+// opened then still has large ones, which is the reason. conn may be empty: a dial
+// did not get as far.
+func (k *Keeper) tooNarrow(peer peer.ID, conn string, opened time.Time, why string) bool {
 	k.mu.Lock()
 	news := k.narrowLocked(true)
+	large := opened.Before(k.narrowSince)
 	k.mu.Unlock()
 	if news {
 		k.record(wire.Event{Kind: wire.PathNarrow, Relay: peer.String(), Conn: conn, Detail: why})
 	}
-	return news
+	return large
 }
 
 // narrowLocked tells whoever dials whether to use small packets, and returns
@@ -122,7 +124,7 @@ func (k *Keeper) narrowLocked(yes bool) bool {
 	if k.narrow == yes || k.Narrow == nil {
 		return false
 	}
-	k.narrow = yes
+	k.narrow, k.narrowSince = yes, time.Now()
 	k.Narrow(yes)
 	return true
 }
