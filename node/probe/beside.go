@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -28,13 +29,15 @@ func (p *prober) watched(ctx context.Context, t *transaction, w way, op netcheck
 	if t.mute {
 		return t.step(ctx, op, within, do)
 	}
+	var stood atomic.Bool // after all
 	explain := func() {
 		defer p.work.Done()
-		p.explain(ctx, w, op)
+		p.explain(ctx, w, op, &stood)
 	}
 	p.work.Add(1)
 	timer := time.AfterFunc(p.suspect, explain)
 	err := t.step(ctx, op, within, do)
+	stood.Store(err == nil)
 	switch {
 	case !timer.Stop(): // it explains already
 	case err != nil && ctx.Err() == nil:
@@ -46,7 +49,7 @@ func (p *prober) watched(ctx context.Context, t *transaction, w way, op netcheck
 }
 
 // explain looks, once for each IP, port and layer, at what a failure may mean.
-func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
+func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation, stood *atomic.Bool) {
 	what := fmt.Sprint(op, w.route(), hostport(w.lead.addr))
 	if op == netcheck.Security {
 		what += string(w.security)
@@ -58,7 +61,7 @@ func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
 	add := func(look func()) { looks = append(looks, look) }
 	switch op {
 	case netcheck.TLS:
-		add(func() { p.narrow(ctx, w, op) })
+		add(func() { p.narrow(ctx, w, op, stood) })
 		add(func() { p.otherName(ctx, w, harmlessName) })
 	case netcheck.Upgrade:
 		add(func() { p.tunnel(ctx, w) })
@@ -66,7 +69,7 @@ func (p *prober) explain(ctx context.Context, w way, op netcheck.Operation) {
 		add(func() { p.harmless(ctx, w) })
 	case netcheck.Security, netcheck.Muxer, netcheck.Identify:
 		if w.transport != "quic-v1" && w.transport != "webtransport" {
-			add(func() { p.narrow(ctx, w, op) })
+			add(func() { p.narrow(ctx, w, op, stood) })
 		}
 	case netcheck.QUIC:
 		add(func() { p.negotiate(ctx, w, hostport(w.lead.addr), usualInitial) })
@@ -88,8 +91,9 @@ func (p *prober) news(what string) bool {
 	return !known
 }
 
-// narrow goes the same way in small segments, as far as it leads: the daemon does.
-func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
+// narrow goes the same way in small segments, as the daemon does: to a reservation,
+// unless op stood in large ones after all.
+func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation, stood *atomic.Bool) {
 	if w.by != nil {
 		return // how large the proxy's segments are is not ours to say
 	}
@@ -103,7 +107,7 @@ func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 		s, _, err := p.reach(ctx, quiet, w)
 		if s != nil {
 			defer s.close()
-			if err = s.reserveNarrow(ctx, r, op); err == nil && r.Facts.Expires != nil {
+			if err = s.reserveNarrow(ctx, r, op, stood); err == nil && r.Facts.Expires != nil {
 				p.stands(ctx, w)
 			}
 		}
@@ -115,13 +119,16 @@ func (p *prober) narrow(ctx context.Context, w way, op netcheck.Operation) {
 
 // reserveNarrow asks for a reservation. That none is granted is no failure of what
 // was tried.
-func (s *session) reserveNarrow(ctx context.Context, r *netcheck.Record, op netcheck.Operation) error {
+func (s *session) reserveNarrow(ctx context.Context, r *netcheck.Record, op netcheck.Operation, stood *atomic.Bool) error {
 	speaks, err := s.identify(ctx, new(netcheck.Record))
 	if err != nil {
 		if op != netcheck.Identify {
 			err = nil
 		}
 		return err
+	}
+	if stood.Load() {
+		return nil
 	}
 	if err := s.reserve(ctx, r, speaks); err != nil {
 		s.prober.log.Debug("reserve in small segments", "addr", s.way.lead, "err", err)
