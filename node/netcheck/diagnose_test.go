@@ -265,8 +265,8 @@ var stories = map[string]struct {
 		return s
 	}, []Cause{Slow}},
 	"loss": {func() *seen {
-		lost := version(Loss, 0)
-		lost.Facts = Facts{Tried: 100, Stood: 91}
+		lost, _ := stun("")
+		lost.Operation, lost.Facts = Loss, Facts{Tried: 100, Stood: 91}
 		return newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).aside(lost, "")
 	}, []Cause{Lossy}},
 	"a step that stood when it was tried again": {func() *seen {

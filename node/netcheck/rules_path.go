@@ -93,7 +93,7 @@ func flowsLimited(l *look, _ []obstacle) *obstacle {
 		return nil
 	}
 	surplus := slices.DeleteFunc(direct(l.blocked(Connect)), func(w *way) bool { return *w.failed().Failure != *many[0].Failure })
-	if len(l.through(QUIC)) > 0 {
+	if len(succeeded(l.datagrams())) > 0 {
 		surplus = slices.Concat(surplus, direct(l.blocked(QUIC)))
 	}
 	return shown(FlowsLimited, surer(l.recordElsewhere(many[0])), surplus, idsOf(many), "Of %d connections at once %d stood: the network limits how many one machine may have.",
@@ -174,40 +174,47 @@ func slow(l *look, _ []obstacle) *obstacle {
 
 // lossLeast is how many must be lost, of datagrams and of messages on a TCP
 // connection, before it is worth a word: a busy machine is late as well.
-var lossLeast = map[string]int{"quic-version": 2, "ping": 3}
+var lossLeast = map[string]int{"stun": 2, "ping": 3}
 
 // lossy looks at how many datagrams came back, beside how many did elsewhere: a busy
-// relay loses them for everybody. Where most are lost, it is no loss, but a limit. TCP
+// server loses them for everybody. Where most are lost, it is no loss, but a limit. TCP
 // is looked at where there is nothing else.
 func lossy(l *look, found []obstacle) *obstacle {
-	measured := l.all(Loss)
-	if over := slices.DeleteFunc(slices.Clone(measured), func(r Record) bool { return r.Proto == "ping" }); len(over) > 0 {
-		measured = over
+	proto := "stun"
+	here := losses(l.all(Loss), proto)
+	if here.tried == 0 {
+		proto = "ping"
+		here = losses(l.all(Loss), proto)
 	}
-	for _, here := range measured {
-		lost := here.Facts.Tried - here.Facts.Stood
-		if here.Failure != nil || lost < lossLeast[here.Proto] || 2*lost > here.Facts.Tried || has(found, FlowsLimited) {
-			continue
-		}
-		how := Possible
-		for _, o := range l.controls(Loss) {
-			switch {
-			case o.Proto != here.Proto:
-			case 3*lossOf(o) > lossOf(here):
-				return nil
-			default:
-				how = Likely
-			}
-		}
-		return shown(Lossy, how, nil, []int{here.ID}, "Packets get lost: of %d to a relay %d were answered, or in time.", here.Facts.Tried, here.Facts.Stood)
+	if lost := here.tried - here.stood; lost < lossLeast[proto] || 2*lost > here.tried || has(found, FlowsLimited) {
+		return nil
 	}
-	return nil
+	how := Possible
+	if there := losses(l.controls(Loss), proto); there.tried > 0 {
+		if how = Likely; 3*there.share() > here.share() {
+			return nil
+		}
+	}
+	return shown(Lossy, how, nil, here.ids, "Packets get lost: %d were sent, and %d were answered, or in time.", here.tried, here.stood)
 }
 
-// lossOf is the share that did not come back.
-func lossOf(r Record) float64 {
-	return 1 - float64(r.Facts.Stood)/float64(max(1, r.Facts.Tried))
+// loss is what several Loss records come to.
+type loss struct {
+	tried, stood int
+	ids          []int
 }
+
+func losses(records []Record, proto string) (sum loss) {
+	for _, r := range records {
+		if r.Proto == proto && r.Failure == nil {
+			sum.tried, sum.stood, sum.ids = sum.tried+r.Facts.Tried, sum.stood+r.Facts.Stood, append(sum.ids, r.ID)
+		}
+	}
+	return sum
+}
+
+// share is how much did not come back.
+func (s loss) share() float64 { return 1 - float64(s.stood)/float64(s.tried) }
 
 // littleRate is what a few jobs a minute take, in bytes a second.
 const littleRate = 128 << 10

@@ -2,28 +2,42 @@ package probe
 
 import (
 	"context"
-	"crypto/rand"
 	"net"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/worldcompute/wce2e/node/netcheck"
 )
 
-// How loss is measured: of so many datagrams, one in fifty lost each way leaves fewer
-// than two unanswered in 9 of 100 looks; and at this pace (240 kbit/s) they queue up
-// on no line that is worth having.
+// How loss is measured: two STUN servers are asked so often each. Of that, one packet in
+// fifty lost each way leaves fewer than two unanswered in 9 of 100 looks; and at this
+// pace they queue up nowhere. Relays are not asked: a busy one leaves datagrams of
+// versions that it does not know unanswered, as many as these in a hundred.
 const (
-	lossTries = 100
-	lossPace  = 40 * time.Millisecond
+	lossTries = 50
+	lossPace  = 80 * time.Millisecond
 	lossAfter = 1500 * time.Millisecond // how long the last answer is waited for
 )
 
-// lose counts how many datagrams come back from where QUIC stands. Loss is no
-// failure of the operation: it is what it measures.
-func (p *prober) lose(ctx context.Context, w way) {
-	t := p.transactionOf(w)
-	t.shared.Proto = "quic-version"
+// loseAll counts losses where UDP gets out, and on a TCP connection.
+func (p *prober) loseAll(ctx context.Context, ways []way) {
+	var all sync.WaitGroup
+	servers := p.differentServers()
+	for _, s := range servers[:min(len(servers), 2)] {
+		all.Go(func() { p.lose(ctx, s) })
+	}
+	if at := slices.IndexFunc(ways, isPlainTCP); at >= 0 {
+		all.Go(func() { p.delay(ctx, ways[at]) })
+	}
+	all.Wait()
+}
+
+// lose counts how many datagrams come back from a server that is known to answer. Loss
+// is no failure of the operation: it is what it measures.
+func (p *prober) lose(ctx context.Context, server netip.AddrPort) {
+	t := p.transaction(netcheck.Record{Target: -1, Proto: "stun", Addr: server.String()})
 	_ = t.step(ctx, netcheck.Loss, lossTries*lossPace+2*lossAfter, func(ctx context.Context, r *netcheck.Record) error {
 		conn, err := new(net.Dialer).DialContext(ctx, "udp", r.Addr)
 		if err != nil {
@@ -32,10 +46,11 @@ func (p *prober) lose(ctx context.Context, w way) {
 		defer conn.Close()
 		c := &counted{Conn: conn}
 		t.traffic = c.traffic
-		ids := make([][]byte, lossTries)
-		for i := range ids {
-			ids[i] = make([]byte, 8)
-			rand.Read(ids[i]) // never fails
+		questions := make([]*binding, lossTries)
+		for i := range questions {
+			if questions[i], err = newBinding(); err != nil {
+				return err
+			}
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(lossTries*lossPace + lossAfter)); err != nil {
 			return err
@@ -43,17 +58,17 @@ func (p *prober) lose(ctx context.Context, w way) {
 		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
 		sent := make(chan int)
-		go func() { sent <- sendPaced(ctx, c, ids) }()
-		r.Facts.Stood = countAnswers(c, ids)
+		go func() { sent <- sendPaced(ctx, c, questions) }()
+		r.Facts.Stood = countAnswers(c, questions)
 		r.Facts.Tried = <-sent
 		return ctx.Err()
 	}) // the record has the error
 }
 
-// sendPaced sends a datagram for each id, and returns how many it could.
-func sendPaced(ctx context.Context, c net.Conn, ids [][]byte) (sent int) {
-	for _, id := range ids {
-		if _, err := c.Write(versionProbe(id, leastInitial)); err == nil {
+// sendPaced asks one question after another, and returns how many it could.
+func sendPaced(ctx context.Context, c net.Conn, questions []*binding) (sent int) {
+	for _, q := range questions {
+		if _, err := c.Write(q.Raw); err == nil {
 			sent++
 		}
 		if pause(ctx, lossPace); ctx.Err() != nil {
@@ -63,10 +78,10 @@ func sendPaced(ctx context.Context, c net.Conn, ids [][]byte) (sent int) {
 	return sent
 }
 
-// countAnswers reads until all datagrams are answered or the deadline has come.
-func countAnswers(c net.Conn, ids [][]byte) (answered int) {
-	in, seen := make([]byte, 2048), make([]bool, len(ids))
-	for answered < len(ids) {
+// countAnswers reads until all questions are answered or the deadline has come.
+func countAnswers(c net.Conn, questions []*binding) (answered int) {
+	in, seen := make([]byte, 2048), make([]bool, len(questions))
+	for answered < len(questions) {
 		n, err := c.Read(in)
 		if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
 			return answered
@@ -74,8 +89,8 @@ func countAnswers(c net.Conn, ids [][]byte) (answered int) {
 		if err != nil {
 			continue // an ICMP error about one of them, say
 		}
-		for i, id := range ids {
-			if !seen[i] && isNegotiation(in[:n], id) {
+		for i, q := range questions {
+			if _, other := q.seen(in[:n]); other == nil && !seen[i] {
 				seen[i] = true
 				answered++
 			}

@@ -12,7 +12,7 @@ import (
 )
 
 // stunAt answers at an address of loopback, and says of everybody's what say makes of
-// it.
+// it; of nothing, it says nothing.
 func stunAt(t *testing.T, ip string, say func(netip.AddrPort) netip.AddrPort) string {
 	t.Helper()
 	c, err := net.ListenPacket("udp4", ip+":0")
@@ -32,6 +32,9 @@ func stunAt(t *testing.T, ip string, say func(netip.AddrPort) netip.AddrPort) st
 				continue // neighbours that try each other
 			}
 			at := say(from.(*net.UDPAddr).AddrPort())
+			if !at.IsValid() {
+				continue
+			}
 			if a, err := stun.Build(q, stun.BindingSuccess, &stun.XORMappedAddress{IP: at.Addr().AsSlice(), Port: int(at.Port())}); err == nil {
 				_, _ = c.WriteTo(a.Raw, from)
 			}
@@ -140,5 +143,31 @@ func TestThePublicSTUNServersAreAtTwoNames(t *testing.T) {
 			t.Errorf("%s: %v", s, err)
 		}
 		names[host] = true
+	}
+}
+
+func TestWhatASTUNServerDoesNotAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	forgetful := func(at netip.AddrPort) netip.AddrPort {
+		if asked++; asked%10 == 0 {
+			return netip.AddrPort{}
+		}
+		return at
+	}
+	cfg := alone("/ip4/127.0.0.1/tcp/1")
+	cfg.STUN = []string{stunAt(t, "127.0.0.1", asSeen), stunAt(t, "127.0.0.2", forgetful)}
+	lost := of(run(t, cfg), "", netcheck.Loss, "stun")
+	if len(lost) != 2 {
+		t.Fatalf("%d servers were asked: %+v", len(lost), lost)
+	}
+	for _, r := range lost {
+		want := 50
+		if r.Addr == cfg.STUN[1] {
+			want = 45
+		}
+		if r.Failure != nil || r.Facts.Tried != 50 || r.Facts.Stood != want {
+			t.Errorf("%s answered %d of %d, not %d: %s", r.Addr, r.Facts.Stood, r.Facts.Tried, want, r.Error)
+		}
 	}
 }

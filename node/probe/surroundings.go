@@ -111,9 +111,7 @@ func (p *prober) whereItStood(ctx context.Context, local netcheck.Local) {
 	}
 	p.mu.Unlock()
 	var all sync.WaitGroup
-	if at := slices.IndexFunc(ways, isPlainTCP); at >= 0 {
-		p.delay(ctx, ways[at])
-	}
+	p.loseAll(ctx, ways) // before loads are carried
 	all.Go(func() { p.carryAll(ctx, ways) })
 	all.Go(func() { p.lookAtNAT(ctx, local) })
 	for _, w := range ways {

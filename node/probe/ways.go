@@ -184,8 +184,7 @@ func (p *prober) reach(ctx context.Context, t *transaction, w way) (s *session, 
 	return p.reachTCP(ctx, t, w)
 }
 
-// stands remembers the first way of each transport on which a peer was talked to. What
-// is lost is counted beside the other ways, before loads are carried.
+// stands remembers the first way of each transport on which a peer was talked to.
 func (p *prober) stands(ctx context.Context, w way) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,7 +193,6 @@ func (p *prober) stands(ctx context.Context, w way) {
 	}
 	p.stood[w.transport] = w
 	if w.transport == "quic-v1" {
-		p.work.Go(func() { p.lose(ctx, w) })
 		p.work.Go(func() { p.negotiate(ctx, w, hostport(w.lead.addr), fullDatagram) })
 	}
 }
