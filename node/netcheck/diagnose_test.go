@@ -206,6 +206,25 @@ var stories = map[string]struct {
 		}
 		return s
 	}, []Cause{TLSIntercepted}},
+	"a clock that is wrong": {func() *seen {
+		ahead := 86400.0
+		return newSeen().here("tcp", "", "").here("wss", TLS, TLSCertificate).here("quic-v1", "", "").aside(stun("")).
+			aside(Record{Operation: Clock, Proto: "http", Facts: Facts{Offset: &ahead}}, "")
+	}, []Cause{ClockSkewed}},
+	"a clock that is a little wrong": {func() *seen {
+		ahead := 20.0
+		return newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).
+			aside(Record{Operation: Clock, Proto: "http", Facts: Facts{Offset: &ahead}}, "")
+	}, nil},
+	"a proxy that lets through to some ports only": {func() *seen {
+		s := newSeen()
+		for transport, f := range map[string]Failure{"wss": "", "tcp": ProxyForbidden} {
+			s.next++
+			at := Record{Transaction: s.next, Operation: ProxyTunnel, Transport: transport, Lead: leads[transport], Addr: "http://proxy:3128"}
+			add(&s.Records, at, f)
+		}
+		return s.here("tcp", Connect, Timeout).here("wss", Connect, Timeout).here("quic-v1", QUIC, QUICIdleTimeout).aside(stun(Timeout)).aside(version(Datagram, 1200), Timeout)
+	}, []Cause{ProxyRequired, ProxyPorts, UDPBlocked}},
 	"a captive portal": {func() *seen {
 		return newSeen().here("tcp", Connect, Refused).here("wss", Connect, Refused).here("quic-v1", QUIC, QUICIdleTimeout).
 			aside(Record{Operation: Portal, Proto: "http", Facts: Facts{Status: 302, Location: "http://10.0.0.1/login", FirstByte: "3c"}}, "")
@@ -357,6 +376,10 @@ func TestWhatFailsElsewhereAsWellIsTheFarEndsFault(t *testing.T) {
 	add(&s.away.Records, frozen, Timeout)
 	if d := Diagnose(s.fine().Report); len(d.Causes) > 0 {
 		t.Errorf("a relay that freezes for everybody is taken for a censor:\n%s", marshal(d))
+	}
+	s = newSeen().here("tcp", "", "").here("wss", TLS, TLSCertificate).here("quic-v1", "", "").aside(stun("")).elsewhere("wss", TLS, TLSCertificate)
+	if d := Diagnose(s.Report); len(d.Causes) > 0 || d.Targets[1].Cause != CertificateInvalid {
+		t.Errorf("a bad certificate is taken for an inspector:\n%s", marshal(d))
 	}
 	s = newSeen().here("tcp", Reserve, ReservationRefused).here("wss", "", "").here("quic-v1", "", "").aside(stun("")).fine()
 	if d := Diagnose(s.Report); len(d.Causes) > 0 || d.Targets[0].Cause != RelayRefuses {
