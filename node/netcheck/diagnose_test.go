@@ -218,7 +218,8 @@ var stories = map[string]struct {
 	}, nil},
 	"a proxy that lets through to some ports only": {func() *seen {
 		s := newSeen()
-		for transport, f := range map[string]Failure{"wss": "", "tcp": ProxyForbidden} {
+		for _, transport := range []string{"wss", "tcp"} {
+			f := map[string]Failure{"tcp": ProxyForbidden}[transport]
 			s.next++
 			at := Record{Transaction: s.next, Operation: ProxyTunnel, Transport: transport, Lead: leads[transport], Addr: "http://proxy:3128"}
 			add(&s.Records, at, f)
