@@ -142,6 +142,9 @@ func TestNoCauseIsTakenForAnother(t *testing.T) {
 		t.Error("nothing was diagnosed")
 	}
 	for _, n := range list {
+		if len(n.reports)+len(n.errs) == 0 {
+			t.Errorf("%s: nobody has looked at it", n.profile)
+		}
 		for _, err := range n.errs {
 			t.Errorf("%s: %v", n.profile, err)
 		}

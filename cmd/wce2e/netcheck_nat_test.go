@@ -2,7 +2,6 @@ package main
 
 import (
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,19 +35,7 @@ func TestOneLookAtANetworkTellsWhatItsNATDoes(t *testing.T) {
 	}
 	f := newFleet(t, l)
 	_, list := f.ship("relay1").relay("relay")
-	reports, errs := make([]netcheck.Report, len(behindNATs)), make([]error, len(behindNATs))
-	places := make(chan struct{}, netchecks)
-	var all sync.WaitGroup
-	for i, n := range behindNATs {
-		all.Go(func() {
-			if !n.patient { // who mostly waits takes nobody's place
-				places <- struct{}{}
-				defer func() { <-places }()
-			}
-			reports[i], errs[i] = f.ship(n.name()).netcheck(n, list)
-		})
-	}
-	all.Wait()
+	reports, errs := f.netcheckAll(behindNATs, list)
 	for i, n := range behindNATs {
 		t.Run(n.name(), func(t *testing.T) {
 			noErr(t, errs[i])

@@ -100,19 +100,7 @@ func TestNetcheckSeesWhatEachFirewallDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := slices.Concat([]string{"/dnsaddr/relays.mesh.wce2e.net", "/dnsaddr/nobody.mesh.wce2e.net"}, addrs, more)
-	reports, errs := make([]netcheck.Report, len(netcheckeds)), make([]error, len(netcheckeds))
-	places := make(chan struct{}, netchecks)
-	var all sync.WaitGroup
-	for i, n := range netcheckeds {
-		all.Go(func() {
-			if !n.patient { // who mostly waits takes nobody's place
-				places <- struct{}{}
-				defer func() { <-places }()
-			}
-			reports[i], errs[i] = f.ship(n.name()).netcheck(n, list)
-		})
-	}
-	all.Wait()
+	reports, errs := f.netcheckAll(netcheckeds, list)
 	for i, n := range netcheckeds {
 		t.Run(n.name(), func(t *testing.T) {
 			if errs[i] != nil {
@@ -153,6 +141,24 @@ func TestNetcheckSeesNoObstacleInDistance(t *testing.T) {
 			t.Errorf("%s %s failed: %s: %s", rec.Transport, rec.Operation, *rec.Failure, rec.Error)
 		}
 	}
+}
+
+// netcheckAll looks at several networks, a few at a time.
+func (f *fleet) netcheckAll(networks []netchecked, list []string) (reports []netcheck.Report, errs []error) {
+	reports, errs = make([]netcheck.Report, len(networks)), make([]error, len(networks))
+	places := make(chan struct{}, netchecks)
+	var all sync.WaitGroup
+	for i, n := range networks {
+		all.Go(func() {
+			if !n.patient { // who mostly waits takes nobody's place
+				places <- struct{}{}
+				defer func() { <-places }()
+			}
+			reports[i], errs[i] = f.ship(n.name()).netcheck(n, list)
+		})
+	}
+	all.Wait()
+	return reports, errs
 }
 
 // netcheck runs it on a host, as a login would.

@@ -115,8 +115,7 @@ func (p *prober) delay(ctx context.Context, w way) {
 		return
 	}
 	defer s.close()
-	t := p.transactionOf(w)
-	t.shared.Proto, t.traffic = "ping", s.traffic
+	t := s.transactionBy("ping")
 	_ = t.step(ctx, netcheck.Loss, delayFor+p.layer, func(ctx context.Context, r *netcheck.Record) error {
 		took, err := s.pings(ctx, delayTries, delayFor)
 		if len(took) > 0 {

@@ -184,8 +184,7 @@ func (p *prober) carry(ctx context.Context, w way, end time.Time) {
 
 // load sends size bytes there and back.
 func (p *prober) load(ctx context.Context, s *session, size int) (took time.Duration, err error) {
-	t := p.transactionOf(s.way)
-	t.shared.Proto, t.traffic = "echo", s.traffic
+	t := s.transactionBy("echo")
 	err = t.step(ctx, netcheck.Size, loadFor, func(ctx context.Context, r *netcheck.Record) error {
 		r.Facts.Bytes = size
 		began := time.Now()
@@ -208,6 +207,13 @@ func (p *prober) again(ctx context.Context, w way) *session {
 	return s
 }
 
+// transactionBy is one on a connection that stands, by a protocol.
+func (s *session) transactionBy(proto string) *transaction {
+	t := s.transactionOf(s.way)
+	t.shared.Proto, t.traffic = proto, s.traffic
+	return t
+}
+
 // settleFor is how long after a handshake the other end may have something to say
 // that belongs to it, on a satellite link: session tickets, identify.
 const settleFor = 2 * time.Second
@@ -224,8 +230,7 @@ func (p *prober) keepSilent(ctx context.Context, w way, silence time.Duration) {
 		return
 	}
 	defer s.close()
-	t := p.transactionOf(w)
-	t.shared.Proto, t.traffic = "ping", s.traffic
+	t := s.transactionBy("ping")
 	_ = t.step(ctx, netcheck.Keepalive, silence+p.layer, func(ctx context.Context, r *netcheck.Record) error {
 		settled := min(settleFor, silence/2)
 		pause(ctx, settled)
