@@ -246,7 +246,10 @@ func (s *server) session(c ssh.Channel, reqs <-chan *ssh.Request) {
 		switch {
 		case r.Type == "exec":
 			cmd = s.shell(c, payload.Text)
-			_ = r.Reply(cmd != nil, nil)
+			_ = r.Reply(cmd != nil, nil) // before the end of a command that is faster than this
+			if cmd != nil {
+				go reportEnd(c, cmd)
+			}
 		case r.Type == "signal" && cmd != nil:
 			_ = syscall.Kill(-cmd.Process.Pid, unix.SignalNum("SIG"+payload.Text))
 		case r.Type == "subsystem" && payload.Text == "sftp" && !s.is(func(s *server) bool { return s.noSFTP }):
@@ -275,20 +278,21 @@ func (s *server) shell(c ssh.Channel, command string) *exec.Cmd {
 		return nil
 	}
 	go func() { _, _ = io.Copy(in, c); in.Close() }()
-	go func() {
-		_ = cmd.Wait()
-		status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if status.Signaled() {
-			_, _ = c.SendRequest("exit-signal", false, ssh.Marshal(struct {
-				Name  string
-				Core  bool
-				Text  string
-				Words string
-			}{Name: strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")}))
-		} else {
-			_, _ = c.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(status.ExitStatus())}))
-		}
-		c.Close()
-	}()
 	return cmd
+}
+
+func reportEnd(c ssh.Channel, cmd *exec.Cmd) {
+	_ = cmd.Wait()
+	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		_, _ = c.SendRequest("exit-signal", false, ssh.Marshal(struct {
+			Name  string
+			Core  bool
+			Text  string
+			Words string
+		}{Name: strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")}))
+	} else {
+		_, _ = c.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(status.ExitStatus())}))
+	}
+	c.Close()
 }
