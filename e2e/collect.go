@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,7 @@ import (
 	"github.com/worldcompute/wce2e/evidence"
 )
 
-const logChunk = 1 << 20 // bytes fetched at once
+const logChunk = 1 << 20 // bytes fetched at once: each costs four round trips
 
 // collect ends what runs on the host, fetches what it said, and removes it. What
 // fails is reported after the rest has been tried.
@@ -74,7 +75,8 @@ func (h *host) fetch(ctx context.Context) error {
 	if err := h.ask(ctx, &log, "host", "hash", path.Join(h.dir(), logFile)); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	kept, err := h.run.out.WriteLog(h.Name, &remoteFile{ctx: ctx, host: h, path: path.Join(h.dir(), logFile), left: log.Size}, evidence.DefaultLogBudget)
+	file := &remoteFile{ctx: ctx, host: h, path: path.Join(h.dir(), logFile), left: log.Size}
+	kept, err := h.run.out.WriteLog(h.Name, bufio.NewReaderSize(file, logChunk), evidence.DefaultLogBudget)
 	if err != nil {
 		return errors.Join(append(errs, fmt.Errorf("fetch %s: %w", logFile, err))...)
 	}
@@ -96,7 +98,7 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 	if f.left == 0 {
 		return 0, io.EOF
 	}
-	want := min(int64(len(p)), f.left, logChunk)
+	want := min(int64(len(p)), f.left)
 	b, err := f.host.remote.ReadFrom(f.ctx, f.path, f.offset, want)
 	if err != nil {
 		return 0, err

@@ -71,7 +71,9 @@ func (h *host) connect(ctx context.Context) error {
 
 // deploy puts the release binary on the host, unless it has it.
 func (h *host) deploy(ctx context.Context) error {
-	goos, goarch, err := remote.PlatformOf(ctx, h.remote)
+	asked, cancel := context.WithTimeout(ctx, quickTimeout)
+	defer cancel()
+	goos, goarch, err := remote.PlatformOf(asked, h.remote)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (h *host) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, deployTimeout)
+	ctx, cancel = context.WithTimeout(ctx, deployTimeout)
 	defer cancel()
 	bin := path.Join(h.remote.Home(), BinaryPath(sum))
 	got, err := h.binarySum(ctx, bin)
@@ -178,7 +180,6 @@ func (h *host) noteLeftovers(ctx context.Context, when string) error {
 		return err
 	}
 	left.When = when
-	left.Allowed = []string{h.tilde(h.bin)}
 	if when == "before" && len(left.Processes) > 0 {
 		h.run.talk.Note(fmt.Sprintf("%s: still running from an earlier run: %s", h.Name, strings.Join(left.Processes, ", ")))
 	}

@@ -69,8 +69,8 @@ type Talk interface {
 	Holding(done, total time.Duration, note string)
 }
 
-// teardownTimeout bounds the end of a run, whatever state the hosts are in:
-// stopping takes 10 s per node, in parallel, and fetching logs some more.
+// teardownTimeout bounds each phase of the end of a run, whatever state the hosts
+// are in: stopping takes 10 s per node, in parallel, and fetching logs some more.
 const teardownTimeout = 90 * time.Second
 
 // Run carries out the run and returns its verdicts. The error, if any, is the
@@ -97,6 +97,9 @@ func (r *run) carryOut(ctx context.Context) (evidence.Results, error) {
 		err = r.after(ctx)
 	}
 	interrupted := ctx.Err() != nil
+	if interrupted && err == nil {
+		err = context.Cause(ctx)
+	}
 	err = errors.Join(err, r.tearDown(ctx))
 	err = errors.Join(err, r.end(interrupted, err))
 	results, werr := r.verdicts()
@@ -210,8 +213,12 @@ var errMissed = errors.New("a step was missed")
 // tearDown stops what we started and fetches what it said, whatever happened.
 func (r *run) tearDown(ctx context.Context) error {
 	r.talk.Step("collect the logs and tear down")
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
+	phase := func(hosts []*host, what string, do func(*host, context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, teardownTimeout) // a host that hangs takes no time from the others
+		defer cancel()
+		return on(ctx, hosts, what, do)
+	}
 	// The relays last: what they do while they stop is no part of the donor's story.
 	var relays, others []*host
 	for _, h := range r.hosts {
@@ -222,10 +229,10 @@ func (r *run) tearDown(ctx context.Context) error {
 		}
 	}
 	err := errors.Join(
-		on(ctx, others, "collect", (*host).collect),
-		on(ctx, relays, "collect", (*host).collect),
+		phase(others, "collect", (*host).collect),
+		phase(relays, "collect", (*host).collect),
 		// Two of our hosts may be one machine: look when all have been cleaned.
-		on(ctx, r.hosts, "look for leftovers", (*host).leftBehind),
+		phase(r.hosts, "look for leftovers", (*host).leftBehind),
 	)
 	for _, h := range r.hosts {
 		if h.remote != nil {

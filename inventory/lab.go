@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Bounds of a lab. They are far beyond what the machine that runs it stands.
+// Bounds of a lab.
 const (
 	maxBystanders = 64
-	maxLatency    = 10 * time.Second
+	MaxLatency    = 5 * time.Second // one way; beyond it every handshake times out
+	maxHostName   = 32              // bytes: links are named after hosts
 )
 
 var zoneShape = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -35,8 +36,8 @@ func (r *reading) lab(v value) *Lab {
 
 func latency(v value) time.Duration {
 	d := v.duration(defaultLatency)
-	if d < 0 || d > maxLatency {
-		v.bad("%s is not from 0s to %s", d, maxLatency)
+	if d < 0 || d > MaxLatency {
+		v.bad("%s is not from 0s to %s", d, MaxLatency)
 	}
 	return d
 }
@@ -88,7 +89,7 @@ func labHosts(v value, networks []LabNetwork) []LabHost {
 	}
 	var list []LabHost
 	for _, e := range v.entries() {
-		if !wordShape.MatchString(e.name) || strings.Contains(e.name, "_") {
+		if !wordShape.MatchString(e.name) || strings.Contains(e.name, "_") || len(e.name) > maxHostName {
 			e.notAHostName()
 		}
 		network, ok := e.text("")
@@ -101,5 +102,5 @@ func labHosts(v value, networks []LabNetwork) []LabHost {
 }
 
 func (v value) notAHostName() {
-	v.badHint("letters, digits and -, at most 63, starting with a letter or digit", "%s is not a host name that the lab's DNS could serve", quoted(v.name()))
+	v.badHint("letters, digits and -, at most 32, starting with a letter or digit", "%s is not a host name that the lab's DNS could serve", quoted(v.name()))
 }

@@ -53,8 +53,8 @@ func lag(v value) time.Duration {
 		return 0
 	}
 	d := v.duration(time.Second)
-	if d <= 0 || d > maxLatency {
-		v.bad("%s is not above 0s and at most %s", d, maxLatency)
+	if d <= 0 || d > MaxLatency {
+		v.bad("%s is not above 0s and at most %s", d, MaxLatency)
 	}
 	return d
 }

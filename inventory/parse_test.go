@@ -107,7 +107,7 @@ func TestWhatIsWrongIsSaidAtItsLine(t *testing.T) {
 		"a lab left open":               {valid + "lab:\nrelays: [/dnsaddr/x.org]", "f:6: lab.networks: missing\nf:6: lab.hosts: missing\nf:4: hosts.a.ssh: a is not a host of the lab, and a simulated network reaches no other machine\nf:5: hosts.b.ssh: b is not a host of the lab, and a simulated network reaches no other machine"},
 		"this machine in a lab":         {strings.Replace(valid, "ssh: b", "ssh: local", 1) + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: open}}, hosts: {a: n}}", "f:5: hosts.b.ssh: local is not a host of the lab, and a simulated network reaches no other machine"},
 		"too many bystanders":           {valid + "relays: [/dnsaddr/x.org]\nlab: {bystanders: 65, networks: {n: {profile: open}}, hosts: {a: n, b: n}}", "f:7: lab.bystanders: 65 is not from 0 to 64"},
-		"a negative latency":            {valid + "relays: [/dnsaddr/x.org]\nlab: {latency: -1ms, networks: {n: {profile: open}}, hosts: {a: n, b: n}}", "f:7: lab.latency: -1ms is not from 0s to 10s"},
+		"a negative latency":            {valid + "relays: [/dnsaddr/x.org]\nlab: {latency: -1ms, networks: {n: {profile: open}}, hosts: {a: n, b: n}}", "f:7: lab.latency: -1ms is not from 0s to 5s"},
 		"a profile of two":              {valid + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: symmetric + udp-blocked}}, hosts: {a: n, b: n}}", ""},
 		"a profile of one and a half":   {valid + "relays: [/dnsaddr/x.org]\nlab: {networks: {n: {profile: symmetric +}}, hosts: {a: n, b: n}}", `f:7: lab.networks.n.profile: "" is not a name`},
 		"a fault after the hold":        {valid + "faults: [{after: 10m, do: kill, host: a}]", "f:6: faults[0].after: 10m0s is not within the hold of 10m0s"},

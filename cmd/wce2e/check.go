@@ -173,19 +173,19 @@ func (c *checked) note(format string, a ...any) { c.Notes = append(c.Notes, fmt.
 // talk tells a person what stdout does not say.
 func (c *checked) talk(w io.Writer) {
 	for _, p := range c.Problems {
-		fmt.Fprintf(w, "wce2e: %s\n", p)
+		fmt.Fprintf(w, "wce2e: %s\n", printable(p))
 	}
 	if c.Refused {
 		fmt.Fprintf(w, "wce2e: %s is refused: it is not what the run left behind\n", c.Bundle)
 	}
 	for _, n := range c.Notes {
-		fmt.Fprintf(w, "wce2e: %s\n", n)
+		fmt.Fprintf(w, "wce2e: %s\n", printable(n))
 	}
 	for _, d := range c.Differs {
-		fmt.Fprintf(w, "wce2e: %s differs: %s\n", evidence.ResultsFile, d)
+		fmt.Fprintf(w, "wce2e: %s differs: %s\n", evidence.ResultsFile, printable(d))
 	}
 	for _, l := range c.Leaks {
-		fmt.Fprintf(w, "wce2e: warning: %s\n", l)
+		fmt.Fprintf(w, "wce2e: warning: %s\n", printable(l))
 	}
 }
 

@@ -216,6 +216,18 @@ func TestTheLastLineOfARunThatDidNotEndDoesNotSayPass(t *testing.T) {
 	}
 }
 
+func TestAForgedBundleMovesNoCursor(t *testing.T) {
+	forged := claimsAll(evidence.Fail)
+	forged.Assertions[0].Observed = "it failed \x1b[1A\x1b[2Kpass"
+	c := checked{Results: forged, Problems: []string{"line 3 says \x1b[2J"}}
+	var out bytes.Buffer
+	noErr(t, printVerdicts(&out, *c.Results))
+	c.talk(&out)
+	if s := out.String(); strings.Contains(s, "\x1b") || !strings.Contains(s, "it failed ?[1A?[2Kpass") {
+		t.Errorf("%q", s)
+	}
+}
+
 func TestReportRendersAgainAndTheBundleStaysWhole(t *testing.T) {
 	dir := testBundle(t, true)
 	for range 2 {

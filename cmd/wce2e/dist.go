@@ -13,7 +13,7 @@ func newDistCmd() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:    "dist [--out DIR]",
-		Short:  "build the release binaries of every platform from this checkout",
+		Short:  "build the release binaries of Linux and macOS from this checkout",
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

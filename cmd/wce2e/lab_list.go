@@ -23,6 +23,9 @@ func newLabListCmd() *cobra.Command {
 		Short: "the firewall profiles that a lab's networks may have",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := lab.Supported(); err != nil {
+				return err
+			}
 			print := printProfiles
 			switch {
 			case asJSON && asMarkdown:

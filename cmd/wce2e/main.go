@@ -74,13 +74,13 @@ func exitCode(err error) int {
 // error's own.
 func complain(w io.Writer, err error, hint string) {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "wce2e: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(w, "wce2e: %s\n", printable(strings.TrimRight(line, "\n")))
 	}
 	if h := (interface{ Hint() string })(nil); hint == "" && errors.As(err, &h) {
 		hint = h.Hint()
 	}
 	if hint != "" {
-		fmt.Fprintf(w, "wce2e: hint: %s\n", hint)
+		fmt.Fprintf(w, "wce2e: hint: %s\n", printable(hint))
 	}
 }
 

@@ -146,6 +146,9 @@ func (f *matrixFlags) plan(cmd *cobra.Command, args []string) (*play, []matrix.P
 	if !cmd.Flags().Changed("seed") {
 		f.seed = uint64(rand.Uint32())
 	}
+	if err := lab.Supported(); err != nil {
+		return nil, nil, err
+	}
 	p := &play{flags: f, dir: f.out, profiles: map[string]lab.Profile{}}
 	cells, err := f.cells(cmd, args)
 	if err != nil {
@@ -161,7 +164,11 @@ func (f *matrixFlags) plan(cmd *cobra.Command, args []string) (*play, []matrix.P
 	if f.rerun == "" {
 		p.whole = len(cells)
 	}
-	return p, shard.Take(cells), nil
+	mine := shard.Take(cells)
+	if len(mine) == 0 {
+		return nil, nil, usageError(fmt.Errorf("--shard %s: none of the %d cells is this shard's", f.shard, len(cells)))
+	}
+	return p, mine, nil
 }
 
 // cells are the whole matrix, before it is cut into shards.

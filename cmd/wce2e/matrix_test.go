@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -90,5 +91,15 @@ func TestAMatrixWhoseTruthIsWrongFails(t *testing.T) {
 	}
 	if want := []string{string(evidence.JobClaim), "transport", "direct"}; !slices.Equal(columns, want) {
 		t.Errorf("it differs in %v, want %v", columns, want)
+	}
+}
+
+func TestBadFlagsOfAMatrixBeginNothing(t *testing.T) {
+	for _, flags := range [][]string{{"home", "--shard", "2/2"}, {"home", "--shard", "3/2"}, {"moon"}, {"home", "--hold", "0s"}, {"home", "--repeat", "0"}} {
+		dir := filepath.Join(t.TempDir(), "matrix")
+		code, _, said := wce2e(t, append([]string{"matrix", "--out", dir}, flags...)...)
+		if _, err := os.Stat(dir); code != exitUsage || err == nil {
+			t.Errorf("%v: exit %d, folder made: %t: %s", flags, code, err == nil, said)
+		}
 	}
 }

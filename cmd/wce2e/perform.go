@@ -71,6 +71,9 @@ func (p performance) perform(ctx context.Context) (bundle *evidence.Writer, resu
 	if bundle, err = evidence.Create(p.root, p.area, time.Now()); err != nil {
 		return nil, results, err
 	}
+	if home, err := os.UserHomeDir(); err == nil {
+		bundle.Hide(home) // of keys' paths, in errors
+	}
 	if len(p.pcap) > 0 {
 		file := bundle.Dir() + ".pcapng"
 		stop, perr := startPcap(l, p.pcap, file)

@@ -14,9 +14,9 @@ import (
 func newReportCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "report BUNDLE",
-		Short: "render a bundle's index.md, report.html and picture again",
-		Long: `Report renders index.md, report.html and screenshots/hold.svg from the rest of
-the bundle, and takes them up into its SHA256SUMS. It judges nothing: the verdicts are the stored ones.
+		Short: "render a bundle's pages and picture again",
+		Long: `Report renders index.md, report.html, screenshots/hold.svg and, where a network
+was diagnosed, diagnosis.html from the rest of the bundle, and takes them up into its SHA256SUMS. It judges nothing: the verdicts are the stored ones.
 A bundle of which anything else has changed is refused.
 
 Exit: 0 rendered, 1 refused, 64 not a bundle.`,

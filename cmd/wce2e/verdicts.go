@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/worldcompute/wce2e/evidence"
 )
@@ -15,9 +16,9 @@ const verdictWidth = 100
 func printVerdicts(w io.Writer, r evidence.Results) error {
 	var b strings.Builder
 	for _, a := range r.Assertions {
-		head := fmt.Sprintf("%-13s %-12s ", a.Verdict, a.Name)
+		head := fmt.Sprintf("%-13s %-12s ", a.Verdict, printable(string(a.Name)))
 		for _, line := range wrap(a.Observed, verdictWidth-len(head)) {
-			b.WriteString(strings.TrimRight(head+line, " ") + "\n")
+			b.WriteString(strings.TrimRight(head+printable(line), " ") + "\n")
 			head = strings.Repeat(" ", len(head))
 		}
 	}
@@ -26,6 +27,17 @@ func printVerdicts(w io.Writer, r evidence.Results) error {
 		return fmt.Errorf("print verdicts: %w", err)
 	}
 	return nil
+}
+
+// printable keeps what a bundle or a host smuggles into a line from moving the
+// cursor, or starting another line.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, s)
 }
 
 // overall is the verdict of the whole as stored, which may be short of that of

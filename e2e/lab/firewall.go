@@ -44,6 +44,7 @@ type firewall struct {
 	hairpin       bool          // its mappings are open to the inside
 	addressEach   bool          // every host has a public address of its own
 	needsBlock    bool          // hosts are seen at other addresses than the router's
+	forwards      bool          // a port of the router is a host's
 	carrier       bool          // the router is behind one of its provider's
 	lifetime      time.Duration // of a flow, busy or not; 0 means for ever
 	flowLimit     int           // of one host; 0 means any number
@@ -131,6 +132,8 @@ func (f *firewall) contradict() {
 		f.err = errors.New("the age of a flow cannot be told where the router answers every SYN itself")
 	case f.redirects && f.synProxy:
 		f.err = errors.New("connections that the router takes for itself never come about where it answers every SYN in others' place")
+	case (f.addressEach || f.forwards || f.hairpin) && !f.inside.IsValid():
+		f.err = errors.New("its hosts have no IPv4 addresses that the router could send anything to")
 	case f.hairpin && f.nat.how != nil:
 		f.err = fmt.Errorf("%s: no host can be found at its port from the inside", f.nat.kind)
 	}
@@ -172,7 +175,10 @@ func (b build) apply(f *firewall) {
 // draft has b's rules applied to a firewall that is never sent: what they ask of
 // the network around the router is known before there is one.
 func (b build) draft() *firewall {
-	anywhere := site{Access: nthAccess(0, false), LAN: nthLAN(0)}
+	anywhere := site{Access: nthAccess(0, false)}
+	if !b.nat64 {
+		anywhere.LAN = nthLAN(0)
+	}
 	f := newFirewall(new(nftables.Conn), anywhere.surroundings())
 	b.apply(f)
 	return f

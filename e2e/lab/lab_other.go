@@ -28,6 +28,9 @@ type Lab struct {
 // Reexec returns at once: no process is a lab's child on this system.
 func Reexec() {}
 
+// Supported says that there is no lab on this system.
+func Supported() error { return errNotLinux }
+
 // Check says that there is no lab on this system.
 func Check(*inventory.Lab) error { return errNotLinux }
 

@@ -16,10 +16,9 @@ import (
 
 const (
 	defaultZone = "mesh.wce2e.net"
-	bystander   = "bystander"     // with a number behind it, a bystander's name
-	maxLinks    = 1200            // networks, hosts and bystanders: far more than a machine stands
-	maxInside   = 250             // hosts of one network: its range is a /24
-	maxLatency  = 5 * time.Second // beyond it every handshake times out, and the lab with it
+	bystander   = "bystander" // with a number behind it, a bystander's name
+	maxLinks    = 1200        // networks, hosts and bystanders: far more than a machine stands
+	maxInside   = 250         // hosts of one network: its range is a /24
 )
 
 // firstOctets are where public addresses come from: ordinary unicast space that
@@ -85,6 +84,9 @@ type machine struct {
 	HostKey   string // private, PEM; empty for a bystander
 }
 
+// Supported is nil where labs can be at all: on Linux.
+func Supported() error { return nil }
+
 // Check reports every mistake in l that only this package can see, such as an
 // unknown profile, as inventory.Problems. It touches nothing.
 func Check(l *inventory.Lab) error {
@@ -94,8 +96,8 @@ func Check(l *inventory.Lab) error {
 		p.Hint = hint
 		ps = append(ps, p)
 	}
-	if l.Latency < 0 || l.Latency > maxLatency {
-		bad(l.Line, "lab.latency", "", "%s is not between 0s and %s", l.Latency, maxLatency)
+	if l.Latency < 0 || l.Latency > inventory.MaxLatency {
+		bad(l.Line, "lab.latency", "", "%s is not between 0s and %s", l.Latency, inventory.MaxLatency)
 	}
 	if why := badZone(cmp.Or(l.Zone, defaultZone)); why != "" {
 		bad(l.Line, "lab.zone", "", "%s", why)
@@ -103,8 +105,8 @@ func Check(l *inventory.Lab) error {
 	known := map[string]bool{}
 	for _, n := range l.Networks {
 		known[n.Name] = true
-		if n.Link.Delay > maxLatency {
-			bad(n.Line, "lab.networks."+n.Name+".link.delay", "", "%s is more than %s", n.Link.Delay, maxLatency)
+		if n.Link.Delay > inventory.MaxLatency {
+			bad(n.Line, "lab.networks."+n.Name+".link.delay", "", "%s is more than %s", n.Link.Delay, inventory.MaxLatency)
 		}
 		if _, err := profileNamed(n.Profile); err != nil {
 			bad(n.Line, "lab.networks."+n.Name+".profile", "there are "+strings.Join(profileNames(), ", ")+", and a + b is both", "%s", err)

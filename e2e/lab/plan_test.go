@@ -90,18 +90,21 @@ func TestProfilesComposeInAnyOrder(t *testing.T) {
 
 func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 	for names, want := range map[string]string{
-		"symmetric + cgnat-ports":   `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
-		"symmetric + nat-rebind":    "one kind of NAT",
-		"nat-pool + cloud-1to1":     "one kind of NAT",
-		"nat-pool + double-nat":     "a router behind its provider's has one address, not several",
-		"cloud-1to1 + double-nat":   "a router behind its provider's has one address, not several",
-		"hairpin + double-nat":      "the public side of mappings is the provider's",
-		"hairpin + symmetric":       "a port drawn for every destination: no host can be found at its port from the inside",
-		"syn-proxy + tls-intercept": "connections that the router takes for itself never come about where it answers every SYN in others' place",
-		"lifetime-5m + syn-proxy":   "the age of a flow cannot be told where the router answers every SYN itself",
-		"open + udp-blocked":        `"open + udp-blocked": open is a network without a router`,
-		"udp-blocked + moon":        `unknown profile "moon"`,
-		"udp-blocked +":             `unknown profile ""`,
+		"symmetric + cgnat-ports":        `"symmetric + cgnat-ports": a router has one kind of NAT, not both "a port drawn for every destination" and`,
+		"symmetric + nat-rebind":         "one kind of NAT",
+		"nat-pool + cloud-1to1":          "one kind of NAT",
+		"nat-pool + double-nat":          "a router behind its provider's has one address, not several",
+		"cloud-1to1 + double-nat":        "a router behind its provider's has one address, not several",
+		"hairpin + double-nat":           "the public side of mappings is the provider's",
+		"hairpin + symmetric":            "a port drawn for every destination: no host can be found at its port from the inside",
+		"syn-proxy + tls-intercept":      "connections that the router takes for itself never come about where it answers every SYN in others' place",
+		"lifetime-5m + syn-proxy":        "the age of a flow cannot be told where the router answers every SYN itself",
+		"cloud-1to1 + ipv6-only-nat64":   "its hosts have no IPv4 addresses that the router could send anything to",
+		"hairpin + ipv6-only-nat64":      "no IPv4 addresses",
+		"port-forward + ipv6-only-nat64": "no IPv4 addresses",
+		"open + udp-blocked":             `"open + udp-blocked": open is a network without a router`,
+		"udp-blocked + moon":             `unknown profile "moon"`,
+		"udp-blocked +":                  `unknown profile ""`,
 	} {
 		l := small()
 		l.File, l.Networks[0].Profile, l.Networks[0].Line = "x.yaml", names, 5
@@ -112,6 +115,18 @@ func TestProfilesThatContradictEachOtherAreRefused(t *testing.T) {
 	for _, names := range []string{"home + symmetric", "institutional + port-allow-list", "udp-idle-15s + tcp-idle-30s + dartmouth"} {
 		if _, err := profileNamed(names); err != nil {
 			t.Errorf("%s: %v", names, err)
+		}
+	}
+}
+
+func TestWhateverTwoProfilesPassTheCheckCanBePlanned(t *testing.T) {
+	for i, a := range catalogue {
+		for _, b := range catalogue[i+1:] {
+			l := small()
+			l.Networks[0].Profile = a.Name + " + " + b.Name
+			if Check(l) == nil && len(newPlan(l).hosts()) == 0 {
+				t.Errorf("%s: no host", l.Networks[0].Profile)
+			}
 		}
 	}
 }
@@ -221,6 +236,7 @@ func TestARefusalNamesItsSettingAndItsRemedy(t *testing.T) {
 		"Ubuntu's AppArmor":   {map[string]string{userNS: "", "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, errDenied, []string{"apparmor_restrict_unprivileged_userns is 1", "kernel.apparmor_restrict_unprivileged_userns=0"}},
 		"no such kernel":      {nil, syscall.EPERM, []string{"built without user namespaces", "sudo"}},
 		"a container":         {map[string]string{userNS: "", "/proc/sys/user/max_user_namespaces": "100"}, syscall.EPERM, []string{"seccomp", "docker run"}},
+		"a full disk, not":    {map[string]string{userNS: ""}, &os.PathError{Op: "write", Path: "/tmp/ssh_config", Err: syscall.ENOSPC}, nil},
 		"something else, not": {map[string]string{userNS: "", "/proc/sys/user/max_user_namespaces": "0"}, syscall.EIO, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,8 +59,12 @@ func explain(read func(string) ([]byte, error), cause error) error {
 		Remedy: "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined", Err: cause}
 }
 
-// refused tells a refusal from a failure. A limit of zero namespaces is ENOSPC.
+// refused tells a refusal from a failure. A limit of zero namespaces is ENOSPC,
+// and so is a full disk.
 func refused(err error) bool {
+	if file, ok := errors.AsType[*fs.PathError](err); ok && file.Op != "fork/exec" && errors.Is(err, syscall.ENOSPC) {
+		return false
+	}
 	return errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, errDenied)
 }
 

@@ -95,6 +95,9 @@ func (f *firewall) pool() []nftables.SetElement {
 var addressEach = rule{name: "address-each", does: "every host is seen at a public address of its own, at its own ports",
 	apply: func(f *firewall) {
 		f.needsBlock, f.addressEach = true, true
+		if !f.inside.IsValid() {
+			return // there is no host to give one to, which is a contradiction
+		}
 		f.translate(nat{"an address for every host", append(f.fromInside(), swapPrefix(expr.NATTypeSourceNAT, f.block)...)})
 		f.add(f.prerouting(), in(wan), inNetwork(ipDestination, f.block), swapPrefix(expr.NATTypeDestNAT, f.inside.Masked()))
 	},
@@ -170,6 +173,7 @@ func letIn(number uint16) rule {
 func forwardPort(number uint16) rule {
 	return rule{name: "forward-port", does: fmt.Sprintf("TCP and UDP to port %d of the router go to the network's first host", number),
 		apply: func(f *firewall) {
+			f.forwards = true
 			for _, p := range portProtocols {
 				f.add(f.prerouting(), in(wan), goesTo(f.outside), protocol(p), destination(expr.CmpOpEq, number), []expr.Any{
 					&expr.Immediate{Register: 1, Data: f.inside.Addr().Next().AsSlice()},

@@ -67,6 +67,8 @@ func (m *machine) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { l.close() }) // SFTP has no deadlines
+	defer stop()
 	if m.home, err = client.RealPath("."); err != nil {
 		return fmt.Errorf("ask %s for its home directory: %w", m.s.target, err)
 	}

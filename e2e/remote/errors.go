@@ -56,7 +56,8 @@ func (e *ChangedHost) Hint() string {
 	return fmt.Sprintf("if the machine was reinstalled, remove the old key by: ssh-keygen -R '%s'", e.Addr)
 }
 
-// Refused is a machine that let us speak SSH but not log in.
+// Refused is a machine that let us speak SSH but not log in. Its text names no
+// login: it gets into evidence.
 type Refused struct {
 	Target string
 	User   string
@@ -70,7 +71,7 @@ func (e *Refused) Error() string {
 	if len(e.Tried) > 0 {
 		tried = "offered " + strings.Join(e.Tried, ", ")
 	}
-	text := fmt.Sprintf("log in to %s as %s: refused (%s)", e.Target, e.User, tried)
+	text := fmt.Sprintf("log in to %s: refused (%s)", e.Target, tried)
 	for _, n := range e.Notes {
 		text += "; " + n
 	}
@@ -81,7 +82,7 @@ func (e *Refused) Unwrap() error { return e.Cause }
 
 // Hint tells a person what to do about it.
 func (e *Refused) Hint() string {
-	return fmt.Sprintf("the suite logs in with keys only, from the ssh-agent or the IdentityFile of ssh_config; try: ssh -o BatchMode=yes %s true", e.Target)
+	return fmt.Sprintf("the suite logs in with keys only, here as %s, from the ssh-agent or the IdentityFile of ssh_config; try: ssh -o BatchMode=yes %s true", e.User, e.Target)
 }
 
 // NoSFTP is a machine without a usable SFTP subsystem.

@@ -21,6 +21,9 @@ func TestARefusedLoginNamesWhatWasTried(t *testing.T) {
 	if !errors.As(err, &refused) || refused.User != "somebody" || len(refused.Tried) != 1 || refused.Tried[0] != filepath.Join(s.dir, "id") {
 		t.Fatalf("%v", err)
 	}
+	if strings.Contains(err.Error(), "somebody") || !strings.Contains(refused.Hint(), "somebody") {
+		t.Errorf("the login is for the hint alone, not for evidence: %v", err)
+	}
 	if err := os.Remove(filepath.Join(s.dir, "id")); err != nil {
 		t.Fatal(err)
 	}
