@@ -46,6 +46,7 @@ func TestTheNATIsToldByWhatTwoServersSeeAndWhatComesBack(t *testing.T) {
 		"the second server does not answer":                    {standing().mapped("2.0.0.1:50000", ""), nil},
 		"nobody knows whether the mapping is one for all":      {standing().mapped("2.0.0.1:50000", "").hairpin(Timeout), nil},
 		"this machine did not let the neighbour be tried":      {standing().mapped("2.0.0.1:50000", "2.0.0.1:50000").hairpin(PermissionDenied), nil},
+		"the same port for everybody, by chance":               {standing().mapped("2.0.0.1:50001", "2.0.0.1:50001").mapped("2.0.0.1:50000", "2.0.0.1:50007"), []Cause{NATPerDestination}},
 		"another port for everybody, and no neighbour either":  {standing().mapped("2.0.0.1:50000", "2.0.0.1:50007").hairpin(Timeout), []Cause{NATPerDestination}},
 	} {
 		t.Run(what, func(t *testing.T) {

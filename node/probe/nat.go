@@ -44,11 +44,20 @@ func (p *prober) lookAtNAT(ctx context.Context, local netcheck.Local) {
 		return
 	}
 	defer one.Close()
-	seen := p.mappings(ctx, one, servers[:2])
-	if len(seen) < 2 || seen[0] != seen[1] || isOwn(local, seen[0].Addr()) {
+	outside, ok := p.outsideOf(ctx, one, servers[:2])
+	if !ok || isOwn(local, outside.Addr()) {
 		return // there is no outside by which neighbours might be reached
 	}
-	p.tryHairpin(ctx, end{one, seen[0]}, servers[0])
+	p.tryHairpin(ctx, end{one, outside}, servers[:2])
+}
+
+// outsideOf is where all servers see a socket.
+func (p *prober) outsideOf(ctx context.Context, socket *countedUDP, servers []netip.AddrPort) (netip.AddrPort, bool) {
+	seen := p.mappings(ctx, socket, servers)
+	if len(seen) < len(servers) || len(slices.Compact(seen)) > 1 {
+		return netip.AddrPort{}, false
+	}
+	return seen[0], true
 }
 
 // differentServers are STUN servers that answered, one for each IPv4 address.
@@ -154,18 +163,21 @@ type end struct {
 // outside of another one's mapping, as every NAT has to (RFC 4787, section 6, REQ-9).
 // It is how neighbours behind one NAT would reach each other by what strangers know
 // of them (RFC 5780, section 3.4).
-func (p *prober) tryHairpin(ctx context.Context, one end, server netip.AddrPort) {
-	socket, err := towards(server)
+//
+// The other one is asked about by all servers as well: a NAT that draws ports for
+// everybody draws the same one twice, now and then.
+func (p *prober) tryHairpin(ctx context.Context, one end, servers []netip.AddrPort) {
+	socket, err := towards(servers[0])
 	if err != nil {
 		p.log.Debug("try to reach a neighbour by the outside", "err", err)
 		return
 	}
 	defer socket.Close()
-	seen := p.mappings(ctx, socket, []netip.AddrPort{server})
-	if len(seen) == 0 {
+	outside, ok := p.outsideOf(ctx, socket, servers)
+	if !ok {
 		return
 	}
-	other := end{socket, seen[0]}
+	other := end{socket, outside}
 	t := p.transaction(netcheck.Record{Target: -1, Proto: "udp", Addr: other.outside.String()})
 	t.traffic = func() (sent, received int64) {
 		s1, r1 := one.traffic()

@@ -64,8 +64,8 @@ func lookedAt(t *testing.T, servers ...string) (mappings, hairpins []netcheck.Re
 func TestTwoServersAreAskedWhereTheySeeOneSocket(t *testing.T) {
 	t.Parallel()
 	mappings, hairpins := lookedAt(t, stunAt(t, "127.0.0.1", asSeen), stunAt(t, "127.0.0.2", asSeen))
-	if len(mappings) != 3 || mappings[0].Transaction != mappings[1].Transaction || mappings[2].Transaction == mappings[0].Transaction {
-		t.Fatalf("want two servers' records of one socket, and one of another: %+v", mappings)
+	if len(mappings) != 4 || mappings[0].Transaction != mappings[1].Transaction || mappings[2].Transaction != mappings[3].Transaction || mappings[2].Transaction == mappings[0].Transaction {
+		t.Fatalf("want two servers' records of one socket, and of another: %+v", mappings)
 	}
 	for _, r := range mappings {
 		if r.Failure != nil || r.Sent == 0 || r.Received == 0 || r.Facts.Observed == "" {
