@@ -23,6 +23,13 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 	if len(asked) == 0 || gotOut(l) {
 		return nil
 	}
+	only := "Nothing"
+	if l.pageCame() { // then port 443, too, may be open without the proxy
+		only = "Nothing but plain HTTP"
+		if !slices.ContainsFunc(direct(l.blocked(Connect)), func(w *way) bool { return port(w.hostPort()) == "443" }) {
+			return nil
+		}
+	}
 	kept := slices.DeleteFunc(direct(l.ways), func(w *way) bool { return w.stands() || l.elsewhere(w) == fails })
 	for _, rec := range asked {
 		if rec.Facts.Login || failedWith(&rec, ProxyAuthRequired) {
@@ -30,13 +37,13 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 			if len(succeeded(asked)) > 0 {
 				got = "and takes ours"
 			}
-			return shown(ProxyAuth, Certain, kept, idsOf(asked), "Nothing gets out but through the proxy %s, which asks for a user and a password, %s.", rec.Addr, got)
+			return shown(ProxyAuth, Certain, kept, idsOf(asked), "%s gets out but through the proxy %s, which asks for a user and a password, %s.", only, rec.Addr, got)
 		}
 	}
 	if len(succeeded(asked)) == 0 && !slices.ContainsFunc(asked, func(r Record) bool { return failedWith(&r, ProxyForbidden) }) {
 		return nil // a proxy that is named and does not work is not what keeps others from getting out
 	}
-	return shown(ProxyRequired, Certain, kept, idsOf(asked), "Nothing gets out but through the proxy %s.", asked[0].Addr)
+	return shown(ProxyRequired, Certain, kept, idsOf(asked), "%s gets out but through the proxy %s.", only, asked[0].Addr)
 }
 
 func proxyPorts(l *look, _ []obstacle) *obstacle {

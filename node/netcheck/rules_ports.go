@@ -51,8 +51,14 @@ func gotOut(l *look) bool {
 	return len(succeeded(l.all(Datagram))) > 0
 }
 
+// pageCame tells whether the page whose content is known came, by port 80 and
+// without a proxy. What a portal says in its place is no way out.
+func (l *look) pageCame() bool {
+	return slices.ContainsFunc(succeeded(l.all(Portal)), func(r Record) bool { return r.Facts.FirstByte == "" })
+}
+
 func allBlocked(l *look, found []obstacle) *obstacle {
-	if gotOut(l) || len(found) > 0 || len(l.ways) == 0 || len(l.through(ProxyTunnel)) > 0 {
+	if gotOut(l) || l.pageCame() || len(found) > 0 || len(l.ways) == 0 || len(l.through(ProxyTunnel)) > 0 {
 		return nil
 	}
 	lost := slices.Concat(l.blocked(Connect), l.blocked(QUIC))
@@ -158,6 +164,9 @@ func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
 	var passes, ports []string
 	for _, w := range direct(l.through(Connect)) {
 		passes = append(passes, port(w.hostPort()))
+	}
+	if l.pageCame() {
+		passes = append(passes, "80")
 	}
 	lost = slices.DeleteFunc(lost, func(w *way) bool { return slices.Contains(passes, port(w.hostPort())) })
 	for _, w := range lost {
