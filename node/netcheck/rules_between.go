@@ -47,18 +47,17 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 }
 
 func proxyPorts(l *look, _ []obstacle) *obstacle {
-	var refused []*way
-	var ports []string
-	for _, w := range byProxy(l.ways) {
-		if failedWith(w.step(ProxyTunnel), ProxyForbidden) {
-			refused = append(refused, w)
-			ports = append(ports, portOf(w.addr))
-		}
-	}
-	var passes []string
+	var passes, ports []string
 	for _, w := range byProxy(l.ways) {
 		if w.passed(ProxyTunnel) {
 			passes = append(passes, portOf(w.addr))
+		}
+	}
+	var refused []*way
+	for _, w := range byProxy(l.ways) {
+		// At a port that passes, the proxy forbids something else: addresses without a name, say.
+		if p := portOf(w.addr); failedWith(w.step(ProxyTunnel), ProxyForbidden) && !slices.Contains(passes, p) {
+			refused, ports = append(refused, w), append(ports, p)
 		}
 	}
 	if len(refused) == 0 || len(passes) == 0 {
