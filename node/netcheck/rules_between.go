@@ -69,18 +69,28 @@ func proxyPorts(l *look, _ []obstacle) *obstacle {
 // skew is by how much a clock may be wrong before certificates notice.
 const skew = 300 // seconds
 
+// clockSkewed compares this machine's clock with those of others, each of which may be
+// the one that is wrong.
 func clockSkewed(l *look, _ []obstacle) *obstacle {
 	var wrong []Record
 	for _, rec := range l.all(Clock) {
-		if o := rec.Facts.Offset; o != nil && (*o > skew || *o < -skew) {
+		switch o := rec.Facts.Offset; {
+		case o == nil:
+		case *o <= skew && *o >= -skew:
+			return nil
+		default:
 			wrong = append(wrong, rec)
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
+	how := Likely
+	if len(wrong) > 1 {
+		how = Certain
+	}
 	bad := slices.DeleteFunc(slices.Clone(l.ways), func(w *way) bool { return !failedWith(w.failed(), TLSCertificate) })
-	return shown(ClockSkewed, Certain, bad, idsOf(wrong), "This machine's clock is %.0f seconds ahead of others.", *wrong[0].Facts.Offset)
+	return shown(ClockSkewed, how, bad, idsOf(wrong), "This machine's clock is %.0f seconds ahead of others.", *wrong[0].Facts.Offset)
 }
 
 // synAnswered comes after what takes connections for its own ends.
@@ -166,11 +176,26 @@ func (l *look) foreign(w *way, rec Record) bool {
 	return differs
 }
 
+// refusedByProxy tells whether a way through a proxy ended at an answer to its upgrade,
+// where the proxy alone looks up the name: nobody else can have tried that, but other
+// relays are upgraded to elsewhere.
+func (l *look) refusedByProxy(w *way, rec Record) bool {
+	if w.route == "" || rec.Facts.Status == 0 || l.elsewhere(w) != untried {
+		return false
+	}
+	for k, others := range l.ctrl {
+		if k.transport == w.transport && slices.ContainsFunc(others, func(o *way) bool { return o.passed(Upgrade) }) {
+			return true
+		}
+	}
+	return false
+}
+
 func upgradeStripped(l *look, _ []obstacle) *obstacle {
 	var lost []*way
 	for _, w := range l.ways {
 		rec := w.failed()
-		if rec != nil && rec.Operation == Upgrade && l.elsewhere(w) != fails && (rec.Facts.Status != 0 || l.elsewhere(w) == works) {
+		if rec != nil && rec.Operation == Upgrade && (l.elsewhere(w) == works || l.refusedByProxy(w, *rec)) {
 			lost = append(lost, w)
 		}
 	}
