@@ -39,3 +39,59 @@ func TestWhatGetsOutIsToldByAllThatWasTried(t *testing.T) {
 		})
 	}
 }
+
+// The relay of these tests by IPv6.
+var leads6 = map[string]string{"tcp": "/ip6/2a00::1/tcp/4001", "quic-v1": "/ip6/2a00::1/udp/4001/quic-v1"}
+
+// dual gives this host IPv6 as well, and has it try the relay by it. Elsewhere that works.
+func (s *seen) dual(f Failure) *seen {
+	s.Local.Routes = []string{"ip4", "ip6"}
+	s.Targets = append(s.Targets, Target{Addr: leads6["tcp"], Leads: []string{leads6["tcp"]}}, Target{Addr: leads6["quic-v1"], Leads: []string{leads6["quic-v1"]}})
+	for i, transport := range []string{"tcp", "quic-v1"} {
+		s.next++
+		step := Record{Transaction: s.next, Target: 3 + i, Operation: climbs[transport][0], Transport: transport, Lead: leads6[transport], Addr: "[2a00::1]:4001"}
+		add(&s.Records, step, f)
+		add(&s.away.Records, step, "")
+	}
+	datagram := Record{Target: -1, Operation: Datagram, Proto: "quic-version", Addr: "[2a00::1]:4001"}
+	s.aside(datagram, f)
+	add(&s.away.Records, datagram, "")
+	return s
+}
+
+func TestTheTwoVersionsOfIPAreToldApart(t *testing.T) {
+	public := Record{Operation: Connect, Proto: "ip6", Addr: "[2606:4700:4700::1111]:443"}
+	campus := func() *seen { return at4001().here("wss", "", "").dual(Timeout) }
+	for name, c := range map[string]struct {
+		make *seen
+		want []Cause
+	}{
+		"a campus stops UDP and a port of both": {campus().aside(public, ""), []Cause{UDPBlocked, TCPPortsBlocked}},
+		"a campus whose IPv6 leads nowhere":     {campus().aside(public, Timeout), []Cause{IPv6Broken, UDPBlocked, TCPPortsBlocked}},
+		"a port of IPv6 alone is stopped": {newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).dual(Timeout).aside(public, ""),
+			[]Cause{NoControl}},
+		"UDP by IPv6 alone": {campus().aside(Record{Operation: Datagram, Proto: "quic-version", Addr: "[2a00::2]:443"}, ""), []Cause{UDPBlocked, TCPPortsBlocked, NoControl}},
+		"nothing by IPv4":   {newSeen().here("tcp", Connect, Timeout).dual(Timeout).aside(public, ""), []Cause{NoControl}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Diagnose(c.make.fine().Report)
+			if got := causesOf(d); !slices.Equal(sorted(got), sorted(c.want)) {
+				t.Errorf("found %v, want %v\n%s", got, c.want, marshal(d))
+			}
+		})
+	}
+}
+
+func TestAnIPv6ThatIsProhibitedIsNotThisMachinesOwnFirewall(t *testing.T) {
+	for errno, want := range map[string]Cause{"EACCES": NoControl, "EPERM": LocalFirewall} {
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(stun("")).dual(PermissionDenied)
+		for i, r := range s.Records {
+			if isIPv6(r.Addr) && r.Failure != nil {
+				s.Records[i].Errno = errno
+			}
+		}
+		if d := Diagnose(s.Report); d.Targets[3].Cause != want {
+			t.Errorf("%s is %s, want %s", errno, d.Targets[3].Cause, want)
+		}
+	}
+}
