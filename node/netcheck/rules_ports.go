@@ -92,7 +92,7 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 
 func udpBlocked(l *look, found []obstacle) *obstacle {
 	tried := l.datagrams()
-	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
+	if len(tried) < 2 || slices.ContainsFunc(tried, gotThere) || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
 	lost := family6(direct(l.blocked(QUIC)), l.onlyIPv6())
@@ -144,7 +144,8 @@ func howLost(records []Record) string {
 	return "they vanish, and nobody is told"
 }
 
-// portUnreachable is the ICMP error of a machine at whose port nobody listens.
+// portUnreachable is the ICMP error of a machine at whose port nobody listens. The
+// probe has another word for one that a firewall sends in its place.
 const portUnreachable = "port-unreachable"
 
 // gotThere tells whether a datagram was answered, if only by the machine itself: that

@@ -95,3 +95,21 @@ func TestAnIPv6ThatIsProhibitedIsNotThisMachinesOwnFirewall(t *testing.T) {
 		}
 	}
 }
+
+func TestTwoVerdictsOnUDPDoNotContradictEachOther(t *testing.T) {
+	poke := Record{Operation: Datagram, Proto: "quic-version", Addr: "11.0.0.1:443"}
+	for icmp, want := range map[string][]Cause{
+		portUnreachable:                 {UDPPortBlocked}, // the relay has no QUIC at 443, and says so
+		portUnreachable + "-by-another": {UDPBlocked},     // a firewall
+	} {
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", QUIC, QUICIdleTimeout).aside(stun(Timeout)).aside(version(Datagram, 1200), Timeout)
+		poke.ICMP = portUnreachable
+		add(&s.away.Records, poke, Refused)
+		add(&s.away.Records, version(Datagram, 1200), "")
+		poke.ICMP = icmp
+		d := Diagnose(s.aside(poke, Refused).fine().Report)
+		if got := causesOf(d); !slices.Equal(got, want) {
+			t.Errorf("%s at port 443: found %v, want %v\n%s", icmp, got, want, marshal(d.Causes))
+		}
+	}
+}
