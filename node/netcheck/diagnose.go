@@ -145,7 +145,7 @@ func (l *look) causeOf(w *way, rec *Record, found []obstacle) Cause {
 		return RelayRefuses
 	case failedWith(rec, NoProtocol):
 		return RelayRefuses
-	case failedWith(rec, PermissionDenied):
+	case failedWith(rec, PermissionDenied) && !prohibited6(rec):
 		return LocalFirewall
 	case l.elsewhere(w) == fails && failedWith(rec, PeerMismatch):
 		return WrongPeer
@@ -155,6 +155,13 @@ func (l *look) causeOf(w *way, rec *Record, found []obstacle) Cause {
 		return TargetDead
 	}
 	return NoControl
+}
+
+// prohibited6 tells of the errno that Linux makes of ICMPv6's "administratively
+// prohibited", which any firewall on the way may have sent. Of IPv4's it makes
+// EHOSTUNREACH.
+func prohibited6(rec *Record) bool {
+	return rec.Operation == Connect && isIPv6(rec.Addr) && rec.Errno == "EACCES"
 }
 
 // explainLeads is of a name whose addresses were tried for another target: each is

@@ -23,6 +23,13 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 	if len(asked) == 0 || gotOut(l) {
 		return nil
 	}
+	only := "Nothing"
+	if l.pageCame() { // then port 443, too, may be open without the proxy
+		only = "Nothing but plain HTTP"
+		if !slices.ContainsFunc(direct(l.blocked(Connect)), func(w *way) bool { return port(w.hostPort()) == "443" }) {
+			return nil
+		}
+	}
 	kept := slices.DeleteFunc(direct(l.ways), func(w *way) bool { return w.stands() || l.elsewhere(w) == fails })
 	for _, rec := range asked {
 		if rec.Facts.Login || failedWith(&rec, ProxyAuthRequired) {
@@ -30,28 +37,27 @@ func proxyInTheWay(l *look, _ []obstacle) *obstacle {
 			if len(succeeded(asked)) > 0 {
 				got = "and takes ours"
 			}
-			return shown(ProxyAuth, Certain, kept, idsOf(asked), "Nothing gets out but through the proxy %s, which asks for a user and a password, %s.", rec.Addr, got)
+			return shown(ProxyAuth, Certain, kept, idsOf(asked), "%s gets out but through the proxy %s, which asks for a user and a password, %s.", only, rec.Addr, got)
 		}
 	}
 	if len(succeeded(asked)) == 0 && !slices.ContainsFunc(asked, func(r Record) bool { return failedWith(&r, ProxyForbidden) }) {
 		return nil // a proxy that is named and does not work is not what keeps others from getting out
 	}
-	return shown(ProxyRequired, Certain, kept, idsOf(asked), "Nothing gets out but through the proxy %s.", asked[0].Addr)
+	return shown(ProxyRequired, Certain, kept, idsOf(asked), "%s gets out but through the proxy %s.", only, asked[0].Addr)
 }
 
 func proxyPorts(l *look, _ []obstacle) *obstacle {
-	var refused []*way
-	var ports []string
-	for _, w := range byProxy(l.ways) {
-		if failedWith(w.step(ProxyTunnel), ProxyForbidden) {
-			refused = append(refused, w)
-			ports = append(ports, portOf(w.addr))
-		}
-	}
-	var passes []string
+	var passes, ports []string
 	for _, w := range byProxy(l.ways) {
 		if w.passed(ProxyTunnel) {
 			passes = append(passes, portOf(w.addr))
+		}
+	}
+	var refused []*way
+	for _, w := range byProxy(l.ways) {
+		// At a port that passes, the proxy forbids something else: addresses without a name, say.
+		if p := portOf(w.addr); failedWith(w.step(ProxyTunnel), ProxyForbidden) && !slices.Contains(passes, p) {
+			refused, ports = append(refused, w), append(ports, p)
 		}
 	}
 	if len(refused) == 0 || len(passes) == 0 {
@@ -63,18 +69,28 @@ func proxyPorts(l *look, _ []obstacle) *obstacle {
 // skew is by how much a clock may be wrong before certificates notice.
 const skew = 300 // seconds
 
+// clockSkewed compares this machine's clock with those of others, each of which may be
+// the one that is wrong.
 func clockSkewed(l *look, _ []obstacle) *obstacle {
 	var wrong []Record
 	for _, rec := range l.all(Clock) {
-		if o := rec.Facts.Offset; o != nil && (*o > skew || *o < -skew) {
+		switch o := rec.Facts.Offset; {
+		case o == nil:
+		case *o <= skew && *o >= -skew:
+			return nil
+		default:
 			wrong = append(wrong, rec)
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
+	how := Likely
+	if len(wrong) > 1 {
+		how = Certain
+	}
 	bad := slices.DeleteFunc(slices.Clone(l.ways), func(w *way) bool { return !failedWith(w.failed(), TLSCertificate) })
-	return shown(ClockSkewed, Certain, bad, idsOf(wrong), "This machine's clock is %.0f seconds ahead of others.", *wrong[0].Facts.Offset)
+	return shown(ClockSkewed, how, bad, idsOf(wrong), "This machine's clock is %.0f seconds ahead of others.", *wrong[0].Facts.Offset)
 }
 
 // synAnswered comes after what takes connections for its own ends.
@@ -160,11 +176,26 @@ func (l *look) foreign(w *way, rec Record) bool {
 	return differs
 }
 
+// refusedByProxy tells whether a way through a proxy ended at an answer to its upgrade,
+// where the proxy alone looks up the name: nobody else can have tried that, but other
+// relays are upgraded to elsewhere.
+func (l *look) refusedByProxy(w *way, rec Record) bool {
+	if w.route == "" || rec.Facts.Status == 0 || l.elsewhere(w) != untried {
+		return false
+	}
+	for k, others := range l.ctrl {
+		if k.transport == w.transport && slices.ContainsFunc(others, func(o *way) bool { return o.passed(Upgrade) }) {
+			return true
+		}
+	}
+	return false
+}
+
 func upgradeStripped(l *look, _ []obstacle) *obstacle {
 	var lost []*way
 	for _, w := range l.ways {
 		rec := w.failed()
-		if rec != nil && rec.Operation == Upgrade && l.elsewhere(w) != fails && (rec.Facts.Status != 0 || l.elsewhere(w) == works) {
+		if rec != nil && rec.Operation == Upgrade && (l.elsewhere(w) == works || l.refusedByProxy(w, *rec)) {
 			lost = append(lost, w)
 		}
 	}

@@ -60,6 +60,12 @@ func (a *asked) known() bool {
 
 func (a *asked) isText() bool { return strings.HasPrefix(a.question, "TXT ") }
 
+// domain is the end of the name, by which filters know it: its last two labels.
+func (a *asked) domain() string {
+	labels := strings.Split(strings.TrimSuffix(a.question, "."), ".")
+	return strings.Join(labels[max(0, len(labels)-2):], ".")
+}
+
 // lost tells whether the network's resolver owes an answer that exists.
 func (a *asked) lost() bool { return len(a.own) > 0 && len(succeeded(a.own)) == 0 && a.known() }
 
@@ -82,20 +88,32 @@ func namesBlocked(l *look, _ []obstacle) *obstacle {
 	return shown(DNSBlocked, Certain, nil, because, "The network's resolver answers nothing, while others know the names.")
 }
 
+// textNamesBlocked looks for text records that the network's resolver does not tell, of
+// any name. It is likely at most, since the resolver may filter these names: no text
+// record is asked for of a name that nobody would filter.
 func textNamesBlocked(l *look, found []obstacle) *obstacle {
 	if has(found, DNSBlocked) || has(found, DNSInternalOnly) {
 		return nil
 	}
 	var because []int
+	how, domain := Possible, ""
 	for _, q := range l.questions() {
-		if q.isText() && q.lost() {
+		switch {
+		case !q.isText():
+		case len(succeeded(q.own)) > 0:
+			return nil // it is something else about the others
+		case q.lost():
 			because = append(because, idsOf(q.own)...)
+			if domain != "" && q.domain() != domain {
+				how = Likely // a filter of names would know both
+			}
+			domain = q.domain()
 		}
 	}
 	if len(because) == 0 {
 		return nil
 	}
-	return shown(DNSTXTBlocked, Certain, nil, because, "The network's resolver denies text records that exist, by which /dnsaddr names lead to relays.")
+	return shown(DNSTXTBlocked, how, nil, because, "The network's resolver denies text records that exist, by which /dnsaddr names lead to relays.")
 }
 
 func namesLie(l *look, _ []obstacle) *obstacle {

@@ -51,8 +51,14 @@ func gotOut(l *look) bool {
 	return len(succeeded(l.all(Datagram))) > 0
 }
 
+// pageCame tells whether the page whose content is known came, by port 80 and
+// without a proxy. What a portal says in its place is no way out.
+func (l *look) pageCame() bool {
+	return slices.ContainsFunc(succeeded(l.all(Portal)), func(r Record) bool { return r.Facts.FirstByte == "" })
+}
+
 func allBlocked(l *look, found []obstacle) *obstacle {
-	if gotOut(l) || len(found) > 0 || len(l.ways) == 0 || len(l.through(ProxyTunnel)) > 0 {
+	if gotOut(l) || l.pageCame() || l.reachesIPv6() || len(found) > 0 || len(l.ways) == 0 || len(l.through(ProxyTunnel)) > 0 {
 		return nil
 	}
 	lost := slices.Concat(l.blocked(Connect), l.blocked(QUIC))
@@ -63,6 +69,14 @@ func allBlocked(l *look, found []obstacle) *obstacle {
 		"Nothing gets out: no TCP connection to any port, and no UDP packet is answered, while the same addresses answer elsewhere.")
 }
 
+// reachesIPv6 tells whether anything beside the addresses of the list was reached by
+// IPv6: a server that is known to be there, or a machine that answers datagrams.
+func (l *look) reachesIPv6() bool {
+	return slices.ContainsFunc(l.ours, func(r Record) bool {
+		return r.Operation == Connect && r.Proto == "ip6" && r.Failure == nil || r.Operation == Datagram && isIPv6(r.Addr) && gotThere(r)
+	})
+}
+
 func ipv6Broken(l *look, _ []obstacle) *obstacle {
 	if !l.hasIPv6() {
 		return nil
@@ -70,18 +84,31 @@ func ipv6Broken(l *look, _ []obstacle) *obstacle {
 	six := family6(direct(l.ways), true)
 	answered := slices.ContainsFunc(six, func(w *way) bool { return w.passed(Connect) || w.passed(QUIC) })
 	elsewhere := slices.ContainsFunc(six, func(w *way) bool { return l.elsewhere(w) == works })
-	if answered || !elsewhere {
+	if answered || l.reachesIPv6() || !elsewhere {
 		return nil
 	}
 	return shown(IPv6Broken, Certain, six, nil, "This machine has IPv6 addresses and a route, and nothing that it sends over IPv6 is answered.")
 }
 
-func udpBlocked(l *look, _ []obstacle) *obstacle {
+func udpBlocked(l *look, found []obstacle) *obstacle {
 	tried := l.datagrams()
-	if len(tried) < 2 || len(succeeded(tried)) > 0 || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
+	if len(tried) < 2 || slices.ContainsFunc(tried, gotThere) || l.anyWay(func(w *way) bool { return w.passed(QUIC) }) || !l.udpElsewhere() {
 		return nil
 	}
-	return shown(UDPBlocked, Certain, family6(direct(l.blocked(QUIC)), l.onlyIPv6()), idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+	lost := family6(direct(l.blocked(QUIC)), l.onlyIPv6())
+	if !slices.ContainsFunc(l.all(Datagram), gotThere) {
+		lost = append(lost, l.besideIPv4(QUIC, found)...)
+	}
+	return shown(UDPBlocked, Certain, lost, idsOf(tried), "No UDP gets out: %s.", howLost(tried))
+}
+
+// besideIPv4 are the ways of IPv6 that are blocked at op on a machine that has both:
+// what stops IPv4 there stops them as well, unless IPv6 as a whole leads nowhere.
+func (l *look) besideIPv4(op Operation, found []obstacle) []*way {
+	if !l.hasIPv6() || l.onlyIPv6() {
+		return nil
+	}
+	return family6(unexplained(direct(l.blocked(op)), found), true)
 }
 
 // datagrams are those over the IP version that matters here.
@@ -117,7 +144,8 @@ func howLost(records []Record) string {
 	return "they vanish, and nobody is told"
 }
 
-// portUnreachable is the ICMP error of a machine at whose port nobody listens.
+// portUnreachable is the ICMP error of a machine at whose port nobody listens. The
+// probe has another word for one that a firewall sends in its place.
 const portUnreachable = "port-unreachable"
 
 // gotThere tells whether a datagram was answered, if only by the machine itself: that
@@ -159,9 +187,17 @@ func tcpPortsBlocked(l *look, found []obstacle) *obstacle {
 	for _, w := range direct(l.through(Connect)) {
 		passes = append(passes, port(w.hostPort()))
 	}
+	if l.pageCame() {
+		passes = append(passes, "80")
+	}
 	lost = slices.DeleteFunc(lost, func(w *way) bool { return slices.Contains(passes, port(w.hostPort())) })
 	for _, w := range lost {
 		ports = append(ports, port(w.hostPort()))
+	}
+	for _, w := range l.besideIPv4(Connect, found) {
+		if slices.Contains(ports, port(w.hostPort())) {
+			lost = append(lost, w)
+		}
 	}
 	if len(lost) == 0 || len(passes) == 0 {
 		return nil

@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +33,7 @@ func icmpOf(c *net.UDPConn) (what string) {
 	if err != nil {
 		return ""
 	}
+	to, _ := c.RemoteAddr().(*net.UDPAddr)
 	_ = raw.Control(func(fd uintptr) {
 		for {
 			oob := make([]byte, 512)
@@ -38,7 +41,7 @@ func icmpOf(c *net.UDPConn) (what string) {
 			if err != nil {
 				return
 			}
-			if told := readICMP(oob[:n]); told != "" {
+			if told := readICMP(oob[:n], to.AddrPort().Addr()); told != "" {
 				what = told
 			}
 		}
@@ -46,8 +49,12 @@ func icmpOf(c *net.UDPConn) (what string) {
 	return what
 }
 
-// readICMP finds the ICMP error among control messages.
-func readICMP(oob []byte) string {
+// byAnother is said of an error that only the machine to which a datagram went may
+// send, and that another one sent: iptables' REJECT is the usual one.
+const byAnother = "-by-another"
+
+// readICMP finds the ICMP error among control messages that came of a datagram.
+func readICMP(oob []byte, to netip.Addr) string {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return ""
@@ -60,10 +67,31 @@ func readICMP(oob []byte) string {
 		}
 		e := (*unix.SockExtendedErr)(unsafe.Pointer(&m.Data[0]))
 		if e.Origin == unix.SO_EE_ORIGIN_ICMP || e.Origin == unix.SO_EE_ORIGIN_ICMP6 {
-			return icmpName(is6, e.Type, e.Code)
+			name := icmpName(is6, e.Type, e.Code)
+			if name == "port-unreachable" && offender(m.Data[unsafe.Sizeof(*e):]) != to.Unmap().WithZone("") {
+				name += byAnother
+			}
+			return name
 		}
 	}
 	return ""
+}
+
+// offender is who sent an error, by the socket address behind it (ip(7), IP_RECVERR);
+// the zero Addr where there is none.
+func offender(sockaddr []byte) netip.Addr {
+	if len(sockaddr) < 2 {
+		return netip.Addr{}
+	}
+	addr := sockaddr[:0]
+	switch family := binary.NativeEndian.Uint16(sockaddr); {
+	case family == unix.AF_INET && len(sockaddr) >= unix.SizeofSockaddrInet4:
+		addr = sockaddr[4:8]
+	case family == unix.AF_INET6 && len(sockaddr) >= unix.SizeofSockaddrInet6:
+		addr = sockaddr[8:24]
+	}
+	a, _ := netip.AddrFromSlice(addr) // of neither it is the zero Addr
+	return a.Unmap()
 }
 
 type icmp struct {
