@@ -171,11 +171,8 @@ func udpPortBlocked(l *look, found []obstacle) *obstacle {
 			because = append(because, r.ID)
 		}
 	}
-	for p := range passes {
-		delete(lost, p)
-	}
-	if len(passes) == 0 || len(lost) == 0 {
-		return nil
+	if len(passes) == 0 || len(lost) == 0 || slices.ContainsFunc(keys(passes), func(p string) bool { return lost[p] }) {
+		return nil // what passes to one address and not to another is no matter of ports
 	}
 	ways := slices.DeleteFunc(l.blocked(QUIC), func(w *way) bool { return !lost[port(w.hostPort())] })
 	return shown(UDPPortBlocked, Certain, ways, because, "UDP gets out, but not to port %s.", listed(keys(lost)))

@@ -113,3 +113,20 @@ func TestTwoVerdictsOnUDPDoNotContradictEachOther(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatPassesToOneAddressAndNotToAnotherIsNoMatterOfPorts(t *testing.T) {
+	other := version(Datagram, 1200)
+	other.Addr = "11.0.0.9:4001"
+	for f, want := range map[Failure][]Cause{"": {UDPPortBlocked}, Timeout: nil} { // at the same port of another relay
+		s := newSeen().here("tcp", "", "").here("wss", "", "").here("quic-v1", "", "").aside(version(Datagram, 1200), "").aside(stun(Timeout))
+		for _, r := range []Record{version(Datagram, 1200), other} {
+			add(&s.away.Records, r, "")
+		}
+		r, _ := stun("")
+		add(&s.away.Records, r, "")
+		d := Diagnose(s.aside(other, f).fine().Report)
+		if got := causesOf(d); !slices.Equal(got, want) {
+			t.Errorf("%q: found %v, want %v\n%s", f, got, want, marshal(d.Causes))
+		}
+	}
+}
