@@ -202,6 +202,7 @@ func (s *surroundings) watchPortal(ctx context.Context, keeper *traversal.Keeper
 			s.sawPortal(state.Evidence)
 			wait = portalEvery
 		case state.Open && s.sawPortal(""):
+			s.ways.Reset() // what came to nothing may have come to the portal
 			keeper.NetworkChanged(ctx)
 		case err != nil && s.portalSeen() != "":
 			wait = portalEvery // portals answer when they like

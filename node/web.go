@@ -3,8 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -22,8 +20,6 @@ import (
 type webTransport struct {
 	*web.Transport
 	ways *proxy.Finder // nil: TCP is dialled directly
-
-	worked sync.Map // of the routes on which TLS has come through, to when it last did
 }
 
 func newWebTransport(cfg hostConfig, u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (transport.Transport, error) {
@@ -45,20 +41,11 @@ func (t *webTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (tra
 	case t.ways == nil:
 	case err == nil:
 		o, _ := web.OuterOf(c)
-		t.worked.Store(o.Route, time.Now())
-	case errors.As(err, &dial) && dial.Phase == web.TLS && ctx.Err() == nil && !t.hasWorked(dial.Route):
+		t.ways.Worked(o.Route)
+	case errors.As(err, &dial) && dial.Phase == web.TLS && ctx.Err() == nil:
 		t.ways.CameToNothing(dial.Route)
 	}
 	return c, err
-}
-
-// workedFor is how long a route that has worked is not to blame for a server on
-// which it does not.
-const workedFor = 10 * time.Minute
-
-func (t *webTransport) hasWorked(route string) bool {
-	at, ok := t.worked.Load(route)
-	return ok && time.Since(at.(time.Time)) < workedFor
 }
 
 // outerOf is what was seen around libp2p's handshake on a connection of ours,

@@ -253,3 +253,33 @@ func TestTwoSurplusReservationsDoNotGiveWayToEachOther(t *testing.T) {
 		t.Errorf("the first goes: %v, the second: %v", first, second)
 	}
 }
+
+func TestAFoundPeerThatLosesItsPlaceIsProtectedNoMore(t *testing.T) {
+	t.Parallel()
+	k := &Keeper{Host: newHost(t)}
+	k.reset()
+	k.mu.Lock()
+	for n := range maxFound {
+		k.candidateLocked(peer.ID(fmt.Sprint(n))).found = true
+	}
+	oldest := k.candidates["0"]
+	oldest.reached = time.Now().Add(-time.Hour)
+	k.Host.ConnManager().Protect(oldest.id, protectTag) // it was connected once
+	if !k.roomLocked() || !oldest.gone {
+		t.Error("it has not lost its place")
+	}
+	k.mu.Unlock()
+	oldest.tend(t.Context())
+	if k.Host.ConnManager().IsProtected(oldest.id, protectTag) {
+		t.Error("it is protected still")
+	}
+
+	k.mu.Lock()
+	k.candidateLocked(oldest.id).found = true
+	k.Host.ConnManager().Protect(oldest.id, protectTag)
+	k.mu.Unlock()
+	oldest.tend(t.Context())
+	if !k.Host.ConnManager().IsProtected(oldest.id, protectTag) {
+		t.Error("what is left of it took the protection of the candidate that it became anew")
+	}
+}

@@ -91,6 +91,9 @@ func (c *candidate) awaitNeed(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		k.mu.Lock()
 		change, gone := k.changed, c.gone
+		if gone && k.candidates[c.id] == nil { // nor is it a candidate anew
+			k.Host.ConnManager().Unprotect(c.id, protectTag)
+		}
 		needed := !c.onlyFoundLocked() || c.first != nil
 		lacking := since(k.limitedSince)
 		k.mu.Unlock()

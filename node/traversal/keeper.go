@@ -160,6 +160,9 @@ func (k *Keeper) enlist(ctx context.Context, list string, id peer.ID, addrs ...m
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.candidates == nil {
+		return true // it has ended
+	}
 	c, known := k.candidates[id]
 	if !known {
 		if list != configured && len(k.candidates) >= maxCandidates {

@@ -394,3 +394,53 @@ func TestCircuitAddressesNameTheUsedWayFirst(t *testing.T) {
 		t.Errorf("got %q", texts)
 	}
 }
+
+func TestWhatIsLearntWhileTheKeeperEndsIsDropped(t *testing.T) {
+	t.Parallel()
+	late := newHost(t, loopback)
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{"/dnsaddr/mesh.example"}}
+	slow := &afterTheEnd{keeper: k, asked: make(chan string, 2), zone: dnsaddr(full(late)),
+		notebook: &notebook{way: &Way{Relay: late.ID(), Addr: late.Addrs()[0]}}}
+	k.Resolver = slow
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- k.Run(ctx) }()
+	<-slow.asked
+	k.Memory = slow // only now, since Run waits for it before it asks names
+	k.NetworkChanged(ctx)
+	<-slow.asked
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := len(late.Network().Conns()); n != 0 {
+		t.Errorf("%d connections were made after the end", n)
+	}
+}
+
+// afterTheEnd knows a name and a way, and tells of them when the keeper has ended.
+type afterTheEnd struct {
+	keeper *Keeper
+	asked  chan string
+	zone
+	*notebook
+}
+
+func (s *afterTheEnd) LookupTXT(_ context.Context, name string) ([]string, error) {
+	s.awaitEnd("a name")
+	return s.zone.LookupTXT(context.Background(), name)
+}
+
+func (s *afterTheEnd) Recall() (Way, bool) {
+	s.awaitEnd("a way")
+	return s.notebook.Recall()
+}
+
+func (s *afterTheEnd) awaitEnd(what string) {
+	s.asked <- what
+	for ended := false; !ended; time.Sleep(time.Millisecond) {
+		s.keeper.mu.Lock()
+		ended = s.keeper.candidates == nil
+		s.keeper.mu.Unlock()
+	}
+}

@@ -58,6 +58,9 @@ func (k *Keeper) tryRemembered(ctx context.Context) (Way, bool) {
 	k.record(wire.Event{Kind: wire.WayRemembered, Relay: way.Relay.String(), Addr: way.Addr.String(), Transport: TransportName(way.Addr)})
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.candidates == nil {
+		return Way{}, false // it has ended
+	}
 	if way.Narrow {
 		k.narrowLocked(true)
 	}

@@ -26,7 +26,9 @@ func (k *Keeper) NetworkChanged(ctx context.Context) {
 	}
 	k.stirPending = true
 	k.tending.Go(func() {
-		pause(ctx, wait)
+		if !pause(ctx, wait) {
+			return // nobody begins any more
+		}
 		k.mu.Lock()
 		k.stirPending = false
 		k.stirLocked()

@@ -50,23 +50,31 @@ func lookOnce() (survey, error) {
 		}
 	}
 	for _, l := range all {
-		if a := l.Attrs(); counts(l, s.ways) {
-			s.links = append(s.links, link{a.Name, a.Index, lasting(addrs, a.Index)})
+		a := l.Attrs()
+		if own := lasting(addrs, a.Index); counts(l, own, s.ways) {
+			s.links = append(s.links, link{a.Name, a.Index, own})
 		}
 	}
 	return s, nil
 }
 
-// counts tells whether a link is one of ours to leave by. A port of a bridge is
-// not, its bridge is; and a bridge is only when it leads out: those that do not
-// are networks between containers, which come and go all day.
-func counts(l netlink.Link, ways []way) bool {
+// counts tells whether a link, with its lasting addresses, is one of ours to leave
+// by. A port of a bridge is not, its bridge is; and a bridge is only when it leads
+// out: those that do not are networks between containers, which come and go all
+// day. So do cables to containers (Calico's, Cilium's, Amazon's), which are bare.
+func counts(l netlink.Link, own []netip.Prefix, ways []way) bool {
 	a := l.Attrs()
 	if a.Flags&net.FlagLoopback != 0 || a.RawFlags&unix.IFF_UP == 0 || a.RawFlags&unix.IFF_RUNNING == 0 || a.MasterIndex != 0 {
 		return false
 	}
 	leadsOut := slices.ContainsFunc(ways, func(w way) bool { return w.index == a.Index })
-	return leadsOut || l.Type() != "bridge"
+	switch l.Type() {
+	case "bridge":
+		return leadsOut
+	case "veth", "netkit":
+		return leadsOut || len(own) > 0
+	}
+	return true
 }
 
 // lasting are the addresses of a link that are there to stay and to be used:

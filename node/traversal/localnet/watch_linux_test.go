@@ -3,6 +3,7 @@ package localnet
 import (
 	"context"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -69,15 +70,40 @@ func TestEachChangeOfTheNetworkIsToldOnce(t *testing.T) {
 	told := changes(t)
 
 	wlan0 := cable(t, "wlan0")
-	expect(t, told, "new: link wlan0")
 	addAddr(t, wlan0, "10.1.2.3/24")
-	expect(t, told, "new: address 10.1.2.3/24 on wlan0")
+	expect(t, told, "new: address 10.1.2.3/24 on wlan0, link wlan0")
+	addAddr(t, wlan0, "10.1.2.4/24")
+	expect(t, told, "new: address 10.1.2.4/24 on wlan0")
 	leaveBy(t, wlan0, "10.1.2.1")
 	expect(t, told, "new: IPv4 default route by 10.1.2.1 on wlan0")
 	leaveBy(t, wlan0, "10.1.2.254")
 	expect(t, told, "new: IPv4 default route by 10.1.2.254 on wlan0; gone: IPv4 default route by 10.1.2.1 on wlan0")
 	must(t, netlink.LinkSetDown(wlan0))
-	expect(t, told, "gone: IPv4 default route by 10.1.2.254 on wlan0, address 10.1.2.3/24 on wlan0, link wlan0")
+	expect(t, told, "gone: IPv4 default route by 10.1.2.254 on wlan0, address 10.1.2.3/24 on wlan0, address 10.1.2.4/24 on wlan0, link wlan0")
+}
+
+func TestALinkCountsBeforeItHasAnAddressUnlessContainersHaveSuch(t *testing.T) {
+	up := netlink.LinkAttrs{Name: "x", Index: 7, RawFlags: unix.IFF_UP | unix.IFF_RUNNING}
+	some := []netip.Prefix{netip.MustParsePrefix("10.1.2.3/24")}
+	for name, c := range map[string]struct {
+		link netlink.Link
+		own  []netip.Prefix
+		ways []way
+		want bool
+	}{
+		"a card":                            {link: &netlink.Device{LinkAttrs: up}, want: true},
+		"a tunnel":                          {link: &netlink.Tuntap{LinkAttrs: up}, want: true},
+		"a container's cable":               {link: &netlink.Veth{LinkAttrs: up}},
+		"one with an address":               {link: &netlink.Veth{LinkAttrs: up}, own: some, want: true},
+		"one that leads out":                {link: &netlink.Veth{LinkAttrs: up}, ways: []way{{index: 7}}, want: true},
+		"a container's cable of newer kind": {link: &netlink.Netkit{LinkAttrs: up}},
+		"a bridge with an address":          {link: &netlink.Bridge{LinkAttrs: up}, own: some},
+		"one that leads the way out":        {link: &netlink.Bridge{LinkAttrs: up}, own: some, ways: []way{{index: 7}}, want: true},
+	} {
+		if got := counts(c.link, c.own, c.ways); got != c.want {
+			t.Errorf("%s counts: %v", name, got)
+		}
+	}
 }
 
 func TestABurstOfChangesIsOne(t *testing.T) {
@@ -108,6 +134,7 @@ func TestANetworkThatIsNeverQuietIsToldNevertheless(t *testing.T) {
 		return
 	}
 	wlan0 := cable(t, "wlan0")
+	addAddr(t, wlan0, "10.1.2.2/24")
 	told := changes(t)
 	addAddr(t, wlan0, "10.1.2.3/24")
 	for start := time.Now(); time.Since(start) < patience; time.Sleep(settle / 6) {
@@ -154,6 +181,7 @@ func TestWhatDoesNotMatterIsNotTold(t *testing.T) {
 			must(t, netlink.LinkSetUp(bridge))
 			must(t, netlink.LinkSetUp(linkOf(t, "veth1")))
 		},
+		"a container's cable": func() { cable(t, "cali1") },
 		"a route to a part of the world": func() {
 			must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: wlan0.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(9, 9, 0, 0), Mask: net.CIDRMask(16, 32)}}))
 		},
@@ -177,6 +205,7 @@ func TestTemporaryAddressesComeAndGoUntold(t *testing.T) {
 		return
 	}
 	wlan0 := cable(t, "wlan0")
+	addAddr(t, wlan0, "10.1.2.2/24")
 	sysctl(t, "net/ipv6/conf/wlan0/use_tempaddr", "2")
 	told := changes(t)
 	a := addrOf(t, "2a00:1::5/64")

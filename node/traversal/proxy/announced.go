@@ -34,6 +34,8 @@ const (
 	noneAgain      = time.Minute
 	// maxAnswers bounds the answers of a script that are remembered.
 	maxAnswers = 1024
+	// maxAsking bounds how many processes evaluate a script at once.
+	maxAsking = 2
 )
 
 // announcement is a PAC script, or the search for one.
@@ -45,6 +47,8 @@ type announcement struct {
 	source string      // where it was found
 	err    error       // why there is none, where there should be one
 	until  time.Time   // when to look again
+
+	asking chan struct{} // has an element for each process that evaluates the script
 
 	mu      sync.Mutex           // guards the field below
 	answers map[string][]pac.Way // by target; nil where the script failed
@@ -64,7 +68,8 @@ func (f *Finder) announced() *announcement {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pac == nil || f.pac.ready() && time.Now().After(f.pac.until) {
-		f.pac = &announcement{named: f.getenv(pacURL) != "", done: make(chan struct{}), answers: map[string][]pac.Way{}}
+		f.pac = &announcement{named: f.getenv(pacURL) != "", done: make(chan struct{}),
+			asking: make(chan struct{}, maxAsking), answers: map[string][]pac.Way{}}
 		go f.search(f.pac)
 	}
 	return f.pac
@@ -220,6 +225,15 @@ func (f *Finder) ask(ctx context.Context, a *announcement, target string) ([]pac
 	case a.script == nil:
 		return nil, errNothingAnnounced
 	}
+	select {
+	case a.asking <- struct{}{}:
+		defer func() { <-a.asking }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait to ask the PAC script: %w", ctx.Err())
+	}
+	if ways, known := a.answer(target); known {
+		return ways, nil // another dial has asked meanwhile
+	}
 	address, host := targetURL(target)
 	ways, err := a.script.Find(ctx, address, host, pac.Host{Lookup: f.lookup, Address: ownAddress()})
 	if err != nil && ctx.Err() != nil {
@@ -228,7 +242,9 @@ func (f *Finder) ask(ctx context.Context, a *announcement, target string) ([]pac
 	if err != nil {
 		f.warn("a PAC script is of no use", "from", a.source, "err", err.Error())
 	}
-	a.remember(target, ways)
+	if !errors.Is(err, context.DeadlineExceeded) { // the machine, or its DNS, may be faster the next time
+		a.remember(target, ways)
+	}
 	return ways, err
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,6 +131,76 @@ func TestScriptIsAskedForEachTarget(t *testing.T) {
 	}
 	if targets, _ := w.saw(); slices.Contains(targets, "inside.example.edu:443") {
 		t.Error("the proxy was asked for what is inside")
+	}
+}
+
+func TestAScriptIsAskedByFewAtOnceAndOnceForEachTarget(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	publish(n, "wpad.example.edu", "10.0.0.2", "/wpad.dat", `
+		function FindProxyForURL(url, host) { dnsResolve("slow.example.edu"); return "PROXY a:1"; }`)
+	var at, most, all atomic.Int32
+	f := n.finder(nil)
+	f.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+		if host != "slow.example.edu" {
+			return n.lookup(ctx, host)
+		}
+		all.Add(1)
+		for now, was := at.Add(1), most.Load(); now > was && !most.CompareAndSwap(was, now); {
+			was = most.Load()
+		}
+		defer at.Add(-1)
+		time.Sleep(300 * time.Millisecond)
+		return nil, nil
+	}
+	var asking sync.WaitGroup
+	for range 6 {
+		for _, target := range []string{relay, "relay2.example.org:443"} {
+			asking.Go(func() {
+				if ways, err := f.ask(t.Context(), f.announced(), target); err != nil || len(ways) != 1 {
+					t.Errorf("%v, %v", ways, err)
+				}
+			})
+		}
+	}
+	asking.Wait()
+	if most.Load() > maxAsking || all.Load() > 2*maxAsking {
+		t.Errorf("it was asked %d times, by %d at once", all.Load(), most.Load())
+	}
+}
+
+func TestAScriptThatTookTooLongIsAskedAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: it waits 5 s for a script to be given up")
+	}
+	t.Parallel()
+	n := newNetwork(t)
+	publish(n, "wpad.example.edu", "10.0.0.2", "/wpad.dat", `
+		function FindProxyForURL(url, host) {
+			for (var i = 0; i < 20; i++) dnsResolve("silent" + i + ".example.edu");
+			return "PROXY a:1";
+		}`)
+	var answers atomic.Bool
+	f := n.finder(nil)
+	f.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+		if strings.HasPrefix(host, "silent") && !answers.Load() {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return n.lookup(ctx, host)
+	}
+	if ways, err := f.ask(t.Context(), f.announced(), relay); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v, %v", ways, err)
+	}
+	if _, known := f.announced().answer(relay); known {
+		t.Error("it is remembered that there is no proxy")
+	}
+	answers.Store(true) // the network is up now
+	if ways, err := f.ask(t.Context(), f.announced(), relay); err != nil || len(ways) != 1 {
+		t.Errorf("%v, %v", ways, err)
+	}
+	if ways, known := f.announced().answer(relay); !known || len(ways) != 1 {
+		t.Errorf("remembered: %v, %v", ways, known)
 	}
 }
 

@@ -65,6 +65,7 @@ type Finder struct {
 	won    string               // the route that stood last, when one did
 	stood  bool                 //
 	bad    map[string]time.Time // routes that came to nothing afterwards, and until when they come last
+	worked map[string]time.Time // routes that were of use, and when last
 	basic  map[string]bool      // proxies that asked for credentials
 	known  map[string]bool      // proxies that Found has heard of
 	warned map[string]bool      // what Log has heard
@@ -73,6 +74,10 @@ type Finder struct {
 // badFor is how long a route that came to nothing is tried only after the
 // others. A network does not change its ways much faster, and Reset ends it.
 const badFor = 10 * time.Minute
+
+// workedFor is how long a route that was of use is not to blame for a server to
+// which it is of none.
+const workedFor = 10 * time.Minute
 
 // Dial opens a TCP connection to hostport, by whichever way stands first. The
 // route is the URL of the proxy, without credentials; empty: none. A name is
@@ -103,15 +108,31 @@ func (f *Finder) dial(ctx context.Context, hostport string, plan func(target str
 
 // CameToNothing tells that a connection by this route stood and was useless: TLS
 // failed on it, say. Some firewalls accept every connection and then swallow it,
-// and would win each race. The others are tried first from now on.
+// and would win each race. The others are tried first from now on, unless the
+// route Worked a moment ago.
 func (f *Finder) CameToNothing(route string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if at, ok := f.worked[route]; ok && time.Since(at) < workedFor {
+		return
+	}
 	if f.bad == nil {
 		f.bad = map[string]time.Time{}
 	}
 	f.bad[route] = time.Now().Add(badFor)
 	f.stood = f.stood && f.won != route
+}
+
+// Worked tells that a connection by this route was of use, whatever was said of
+// the route before.
+func (f *Finder) Worked(route string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.worked == nil {
+		f.worked = map[string]time.Time{}
+	}
+	f.worked[route] = time.Now()
+	delete(f.bad, route)
 }
 
 // Reset forgets what was learnt of the network: call it when it has changed.
@@ -120,6 +141,7 @@ func (f *Finder) Reset() {
 	defer f.mu.Unlock()
 	f.pac, f.won, f.stood = nil, "", false
 	clear(f.bad)
+	clear(f.worked)
 	clear(f.basic)
 	clear(f.known)
 }

@@ -167,6 +167,30 @@ func TestWayThatCameToNothingIsStillTheLastResort(t *testing.T) {
 	dial(t, f, relay, "")
 }
 
+func TestWayThatWorksAgainWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	n.lead("10.0.0.1:3128", "") // the proxy is silent
+	n.lead(relayAddr, serve(t, echo))
+	f := n.finder(map[string]string{"HTTPS_PROXY": "http://10.0.0.1:3128"})
+	f.CameToNothing("")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*stagger)
+	defer cancel()
+	if conn, _, err := f.Dial(ctx, relay); err == nil {
+		_ = conn.Close()
+		t.Fatal("what came to nothing did not wait for the proxy")
+	}
+	f.Worked("")
+	dial(t, f, relay, "")
+	f.CameToNothing("") // it is the server's fault
+	dial(t, f, relay, "")
+	f.Reset()
+	f.CameToNothing("")
+	if a := f.plan(relay)[1]; a.route != "" || !a.last {
+		t.Error("that a way worked in another network speaks for it")
+	}
+}
+
 func TestLosersAreClosed(t *testing.T) {
 	t.Parallel()
 	closed := make(chan error, 1)
