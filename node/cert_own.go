@@ -1,18 +1,13 @@
 package node
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,16 +15,13 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/worldcompute/wce2e/node/traversal/web"
 )
 
-// An own certificate is valid for a year, and renewed when a third of that is
-// left: who pins it (a firewall's allow-list, say) has time to see the new one.
-const (
-	ownValidity    = 365 * 24 * time.Hour
-	ownRenewBefore = ownValidity / 3
-	// clockSlack is for clients whose clock is behind.
-	clockSlack = 24 * time.Hour
-)
+// ownRenewBefore is how long before its end an own certificate is renewed: who
+// pins it (a firewall's allow-list, say) has time to see the new one.
+const ownRenewBefore = web.Validity / 3
 
 // ownCertificate is self-signed and kept in the node's directory: an inspector
 // or an operator that has seen it once knows it again after a restart.
@@ -52,7 +44,7 @@ func newOwnCertificate(dir string, log *slog.Logger) (*ownCertificate, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			log.Warn("the certificate cannot be used, a new one is made", "err", err)
 		}
-		if c.current, err = makeCertificate(c.now()); err != nil {
+		if c.current, err = web.SelfSigned(c.now()); err != nil {
 			return nil, err
 		}
 		if err := writeCertificate(c.path, c.current); err != nil {
@@ -75,7 +67,7 @@ func (c *ownCertificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // renew wants mu held. What fails is tried again at the next handshake: the old
 // one does its work past its end, too, as nobody can verify it anyway.
 func (c *ownCertificate) renew(now time.Time) {
-	fresh, err := makeCertificate(now)
+	fresh, err := web.SelfSigned(now)
 	if err == nil {
 		err = writeCertificate(c.path, fresh)
 	}
@@ -95,35 +87,6 @@ func (c *ownCertificate) Hashes() [][]byte {
 		hashes = append(hashes, leafHash(c.before))
 	}
 	return hashes
-}
-
-// makeCertificate makes one without a name.
-func makeCertificate(now time.Time) (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make certificate: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("make certificate: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "relay"},
-		NotBefore:    now.Add(-clockSlack),
-		NotAfter:     now.Add(ownValidity),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("make certificate: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("make certificate: %w", err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 // readCertificate reads certificate and key from one file, which nobody else

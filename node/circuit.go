@@ -17,7 +17,8 @@ const (
 	// the 128 KiB that public relays let pass, 112 are left.
 	circuitOverhead = 16 << 10
 	// messageOverhead is what one message of a job takes besides its bytes: the
-	// stream's opening and protocol, the frames, the way back's window updates.
+	// ping before it, the stream's opening and protocol, the frames, the way
+	// back's window updates.
 	messageOverhead = 512
 	// circuitHaste is how much sooner a circuit ends than we would think: the
 	// relay's clock runs while the two ends still shake hands.

@@ -18,8 +18,7 @@ import (
 )
 
 // dialGrace is how long a transport may go on after its context has ended, to
-// tell why it failed. Some never look at their context (WebSocket with a server
-// name: go-libp2p p2p/transport/websocket, NetDial): those are left behind.
+// tell why it failed. One that does not look at its context is left behind.
 const dialGrace = 250 * time.Millisecond
 
 var errTransportStuck = errors.New("the transport did not stop with its context")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,7 +45,7 @@ func listenAddrs(cfg Config, log *slog.Logger) ([]ma.Multiaddr, error) {
 		return parseAddrs("listen address", cfg.Listen)
 	}
 	hosts := []string{"/ip4/0.0.0.0"}
-	if machineHasIPv6() {
+	if kernelHasIPv6() {
 		hosts = append(hosts, "/ip6/::")
 	}
 	var addrs []string
@@ -186,18 +185,13 @@ func vacant(addr ma.Multiaddr) error {
 	return probe.Close()
 }
 
-// machineHasIPv6 tells whether an interface has an IPv6 address that reaches
-// beyond its link.
-func machineHasIPv6() bool {
-	addrs, err := net.InterfaceAddrs()
+// kernelHasIPv6 tells whether IPv6 can be listened on. Addresses do not matter:
+// after a boot, they come when a router has told its prefix.
+func kernelHasIPv6() bool {
+	l, err := net.Listen("tcp6", "[::]:0")
 	if err != nil {
 		return false
 	}
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err == nil && p.Addr().Is6() && p.Addr().IsGlobalUnicast() {
-			return true
-		}
-	}
-	return false
+	_ = l.Close()
+	return true
 }

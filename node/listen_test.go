@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -153,6 +154,23 @@ func TestARelayDoesNotMoveFromItsPorts(t *testing.T) {
 	for _, want := range []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/443/tls/ws"} {
 		if !slices.Contains(strs(addrs), want) {
 			t.Errorf("%s is not among %v", want, addrs)
+		}
+	}
+}
+
+// Started at boot, it has no address yet: a router tells its prefix later.
+func TestIPv6IsListenedOnWhereverTheKernelHasIt(t *testing.T) {
+	_, err := os.Stat("/proc/net/if_inet6")
+	if runtime.GOOS != "linux" {
+		t.Skip("SKIPPED: only Linux tells in a file whether its kernel has IPv6")
+	}
+	addrs, listenErr := listenAddrs(Config{Relay: true}, discard())
+	if listenErr != nil {
+		t.Fatal(listenErr)
+	}
+	for _, on := range []string{"/ip6/::/tcp/4001", "/ip6/::/udp/4001/quic-v1", "/ip6/::/tcp/443/tls/ws"} {
+		if slices.Contains(strs(addrs), on) != (err == nil) {
+			t.Errorf("IPv6: %v, and it listens on %v", err, addrs)
 		}
 	}
 }

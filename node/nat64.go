@@ -21,8 +21,8 @@ type nat64 struct {
 	routed func(netip.Addr) bool                               // nil: as the system's routes say
 	lookup func(context.Context, string) ([]netip.Addr, error) // of AAAA records; nil: the network's resolver
 
-	mu     sync.Mutex // guards the fields below; held while asking
-	asked  time.Time
+	mu     sync.Mutex   // guards the fields below; held while asking
+	until  time.Time    // when to ask again
 	prefix netip.Prefix // invalid: the network has none
 }
 
@@ -34,6 +34,9 @@ const (
 	prefixTimeout = 2 * time.Second
 	// prefixKept is how long the answer holds: the network may be another one then.
 	prefixKept = 30 * time.Second
+	// prefixUnknown is the same where no answer came: a resolver that is slow, or
+	// not there yet, says nothing about the network, but not every dial can wait for it.
+	prefixUnknown = 2 * time.Second
 )
 
 var ipv4OnlyAddrs = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 0, 170}), netip.AddrFrom4([4]byte{192, 0, 0, 171})}
@@ -75,7 +78,7 @@ func (n *nat64) hasRoute(to netip.Addr) bool {
 func (n *nat64) find(ctx context.Context) netip.Prefix {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if time.Since(n.asked) < prefixKept {
+	if time.Now().Before(n.until) {
 		return n.prefix
 	}
 	lookup := n.lookup
@@ -91,7 +94,11 @@ func (n *nat64) find(ctx context.Context) netip.Prefix {
 	if err != nil && ctx.Err() != nil {
 		return n.prefix // the dial was given up, which says nothing
 	}
-	n.asked = time.Now()
+	kept := prefixKept
+	if dns := (*net.DNSError)(nil); err != nil && !(errors.As(err, &dns) && dns.IsNotFound) {
+		kept = prefixUnknown
+	}
+	n.until = time.Now().Add(kept)
 	for _, a := range addrs {
 		if n.prefix = prefixOf(a); n.prefix.IsValid() {
 			break

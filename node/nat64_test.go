@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -77,6 +80,39 @@ func TestThePrefixIsAskedForOnceByManyDials(t *testing.T) {
 	}
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
+	}
+}
+
+func TestAResolverThatFailsIsSoonAskedForThePrefixAgain(t *testing.T) {
+	const addr = "/ip4/45.10.0.2/tcp/4001"
+	for _, c := range []struct {
+		err  error
+		then string // 3 s later
+	}{
+		{&net.DNSError{Err: "server misbehaving", IsTemporary: true}, "/ip6/64:ff9b::2d0a:2/tcp/4001"},
+		{context.DeadlineExceeded, "/ip6/64:ff9b::2d0a:2/tcp/4001"},
+		{&net.DNSError{Err: "no such host", IsNotFound: true}, addr},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			err := c.err
+			n := &nat64{
+				routed: func(netip.Addr) bool { return false },
+				lookup: func(context.Context, string) ([]netip.Addr, error) {
+					if err != nil {
+						return nil, err
+					}
+					return []netip.Addr{netip.MustParseAddr("64:ff9b::c000:aa")}, nil
+				},
+			}
+			if got := n.toward(t.Context(), ma.StringCast(addr)); got.String() != addr {
+				t.Errorf("after %v: %s", c.err, got)
+			}
+			err = nil
+			time.Sleep(3 * time.Second)
+			if got := n.toward(t.Context(), ma.StringCast(addr)); got.String() != c.then {
+				t.Errorf("3 s after %v: %s, want %s", c.err, got, c.then)
+			}
+		})
 	}
 }
 

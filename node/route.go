@@ -19,6 +19,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
+	"github.com/worldcompute/wce2e/node/traversal"
 	"github.com/worldcompute/wce2e/node/wire"
 )
 
@@ -135,7 +136,7 @@ func (r *router) reach(ctx context.Context, t target, wish wire.Path) (way route
 	fits := func(c network.Conn) bool {
 		return wish == wire.AnyPath || pathOf(c) == wish && relayOf(c.RemoteMultiaddr()) == relayOf(t.addr)
 	}
-	if c := r.standing(t.peer, fits); c != nil {
+	if c := r.living(ctx, t.peer, fits); c != nil {
 		return r.over(c), false, nil
 	}
 	if wish == wire.Relayed && len(r.host.Network().ConnsToPeer(t.peer)) > 0 {
@@ -155,6 +156,32 @@ func (r *router) reach(ctx context.Context, t target, wish wire.Path) (way route
 		return way, true, err
 	}
 	return route{}, true, fmt.Errorf("reach %s: connected, but not %s", t.peer, wish)
+}
+
+// standingPatience is how long a connection that stands may take to answer: over a
+// satellite (600 ms), with a packet lost and sent again, it takes half of that.
+const standingPatience = 3 * time.Second
+
+// living is the best of the standing connections that answer; the others are
+// closed. After a router has forgotten its flows, a dead one stands for as long as
+// it takes to notice, 44 s over QUIC. One with a job under way is taken as it is:
+// on a slow line the answer may wait behind that job, which would end with it.
+func (r *router) living(ctx context.Context, p peer.ID, fits func(network.Conn) bool) network.Conn {
+	for {
+		c := r.standing(p, fits)
+		if c == nil || working(c) || !traversal.Dead(ctx, c, standingPatience) {
+			return c
+		}
+		_ = c.Close() // of a peer that is not there
+	}
+}
+
+// working tells whether a job of ours is under way on c: route.stream, unlike all
+// others, does not tell the library a stream's protocol.
+func working(c network.Conn) bool {
+	return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool {
+		return s.Stat().Direction == network.DirOutbound && s.Protocol() == ""
+	})
 }
 
 // standing is the best of the connections that fit: a direct one before a

@@ -32,6 +32,9 @@ func TestADonorJoinsFromANetworkWithoutIPv4(t *testing.T) {
 			continue
 		}
 		t.Logf("%s: %s %s after %.0f ms", host, st.Way.Transport, st.Way.Addr, st.Way.TookMS)
+		if first := st.CircuitAddrs[0]; !strings.HasPrefix(first, "/ip4/") {
+			t.Errorf("%s tells the world of %s, which leads out of its own network only", host, first)
+		}
 		if err := submitter.job(st.CircuitAddrs[0]); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,8 @@
 package traversal
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -90,6 +92,7 @@ const maxCircuitAddrs = 4
 // that is known to work (used), then by what the relay says of itself, one for
 // each other IP family and transport, for peers that cannot go the way we went.
 func circuitAddrs(relay peer.ID, used ma.Multiaddr, vouched []ma.Multiaddr) []ma.Multiaddr {
+	used = beyondNAT64(used, vouched)
 	out := []ma.Multiaddr{throughRelay(used, relay)}
 	seen := map[string]bool{way(used): true}
 	for _, a := range vouched {
@@ -100,6 +103,32 @@ func circuitAddrs(relay peer.ID, used ma.Multiaddr, vouched []ma.Multiaddr) []ma
 		}
 	}
 	return out
+}
+
+// wellKnownNAT64 stands before IPv4 addresses in networks that have none (RFC 6052).
+var wellKnownNAT64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// beyondNAT64 is used as all the world knows it: an IPv6 address that a NAT64
+// translates leads there from within that network only. Where the prefix is the
+// network's own, it is told by what the relay says of itself: not that address,
+// but the IPv4 one at the end of it.
+func beyondNAT64(used ma.Multiaddr, vouched []ma.Multiaddr) ma.Multiaddr {
+	if len(used) == 0 || used[0].Code() != ma.P_IP6 {
+		return used
+	}
+	ip := used[0].RawValue()
+	ipv4, err := manet.FromIP(ip[net.IPv6len-net.IPv4len:])
+	if err != nil {
+		return used
+	}
+	plain := slices.Concat(ipv4, used[1:])
+	says := func(a ma.Multiaddr) bool {
+		return slices.ContainsFunc(vouched, func(v ma.Multiaddr) bool { return sameEndpoint(v, a) })
+	}
+	if wellKnownNAT64.Contains(netip.AddrFrom16([net.IPv6len]byte(ip))) || says(plain) && !says(used) {
+		return plain
+	}
+	return used
 }
 
 // way is the IP family and the transport of an address; empty when it has no

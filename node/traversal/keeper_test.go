@@ -444,3 +444,32 @@ func (s *afterTheEnd) awaitEnd(what string) {
 		s.keeper.mu.Unlock()
 	}
 }
+
+// A phone's carrier may have no IPv4; where it puts its own addresses in front of
+// those of relays, nobody else can go.
+func TestAnAddressThatANAT64TranslatesIsToldAsTheIPv4OneInIt(t *testing.T) {
+	id, err := peer.Decode("QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vouched := []ma.Multiaddr{ma.StringCast("/ip4/45.10.0.2/udp/4001/quic-v1"), ma.StringCast("/ip6/2a00::1/udp/4001/quic-v1"),
+		ma.StringCast("/ip4/45.10.0.9/tcp/4001"), ma.StringCast("/ip6/2a00::45.10.0.9/tcp/4001")}
+	for used, want := range map[string]string{
+		"/ip6/64:ff9b::45.10.0.2/udp/4001/quic-v1":                 "/ip4/45.10.0.2/udp/4001/quic-v1",
+		"/ip6/64:ff9b::45.10.0.7/tcp/443/tls/sni/relay.example/ws": "/ip4/45.10.0.7/tcp/443/tls/sni/relay.example/ws",
+		"/ip6/2a01:db8:1::45.10.0.2/udp/4001/quic-v1":              "/ip4/45.10.0.2/udp/4001/quic-v1", // the carrier's own prefix
+		"/ip6/2a01:db8:1::45.10.0.7/udp/4001/quic-v1":              "/ip6/2a01:db8:1::45.10.0.7/udp/4001/quic-v1",
+		"/ip6/2a00::45.10.0.9/tcp/4001":                            "/ip6/2a00::45.10.0.9/tcp/4001", // written so by its owner
+		"/ip6/2a00::1/udp/4001/quic-v1":                            "/ip6/2a00::1/udp/4001/quic-v1",
+		"/ip4/45.10.0.2/udp/4001/quic-v1":                          "/ip4/45.10.0.2/udp/4001/quic-v1",
+		"/dns6/relay.example/tcp/443/tls/sni/relay.example/ws":     "/dns6/relay.example/tcp/443/tls/sni/relay.example/ws",
+	} {
+		got := circuitAddrs(id, ma.StringCast(used), vouched)
+		if want := throughRelay(ma.StringCast(want), id); !got[0].Equal(want) {
+			t.Errorf("through %s: %s, want %s", used, got[0], want)
+		}
+		if ipv6 := throughRelay(vouched[1], id); family(got[0]) == "ip4" && !slices.ContainsFunc(got, ipv6.Equal) {
+			t.Errorf("through %s: %s is missing of %s", used, ipv6, got)
+		}
+	}
+}

@@ -31,10 +31,6 @@ const (
 	queryTimeout = 45 * time.Second
 	// lookupWants is how many relays end a lookup.
 	lookupWants = 16
-	// maxJoin is how many bootstrap peers are dialled when no peer of the DHT is
-	// known, joinTimeout what all of them get.
-	maxJoin     = 3
-	joinTimeout = 20 * time.Second
 )
 
 // lookup finds relays in the mesh's DHT, and enters this node where it is one.
@@ -135,8 +131,8 @@ func (l *lookup) round(ctx context.Context) (time.Duration, error) {
 		left := l.host.hangUp(l.server, l.d.pace.hangUp, l.d.mesh)
 		return max(min(left, l.rest(addrs, relaying)), l.d.pace.settle), nil
 	}
-	if err := l.join(ctx); err != nil {
-		return l.retry(), err
+	if !l.anybody(ctx) { // identify wakes us when somebody is
+		return l.retry(), errors.New("no connected peer is a server of the DHT")
 	}
 	var errs []error
 	if enter {
@@ -261,29 +257,6 @@ func (l *lookup) retry() time.Duration {
 	defer l.mu.Unlock()
 	l.notBefore = time.Now().Add(d)
 	return d
-}
-
-// join sees to it that somebody is there to ask.
-func (l *lookup) join(ctx context.Context) error {
-	if l.anybody(ctx) {
-		return nil
-	}
-	if l.d.cfg.Bootstrap != nil {
-		list := l.d.cfg.Bootstrap()
-		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-		defer cancel()
-		var dials sync.WaitGroup
-		for _, i := range rand.Perm(len(list))[:min(len(list), maxJoin)] {
-			if list[i].ID != l.host.ID() {
-				dials.Go(func() { _ = l.host.Host.Connect(ctx, list[i]) }) // every dial is recorded by the host
-			}
-		}
-		dials.Wait()
-	}
-	if !l.anybody(ctx) {
-		return errors.New("no connected peer is a server of the DHT") // identify wakes us when one is
-	}
-	return nil
 }
 
 // anybody tells whether the DHT has somebody to ask. A server that we are

@@ -39,11 +39,7 @@ type Config struct {
 	// and private ones but with PrivateAddrs. It is called often, from several
 	// goroutines; see Changed.
 	Serving func() (addrs []ma.Multiaddr, ok bool)
-	// Bootstrap names peers of the mesh, three of which are dialled when we are
-	// connected to nobody who speaks the DHT; nil means that somebody else sees to
-	// connections, as a donor does.
-	Bootstrap func() []peer.AddrInfo
-	Log       *slog.Logger // nil means discard
+	Log     *slog.Logger // nil means discard
 }
 
 // pace is how often things are done. A donor at rest costs little by doing

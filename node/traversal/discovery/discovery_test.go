@@ -18,9 +18,11 @@ import (
 
 func TestADonorThatKnowsOnePeerFindsARelayByTheDHT(t *testing.T) {
 	known := newRelay(t)
-	far := newRelay(t, knows(known))
-	eventually(t, "server of the DHT in the far relay's table", 5*time.Second, func() bool { return len(known.Host.Network().ConnsToPeer(far.ID())) > 0 })
-	donor := newNode(t, knows(known))
+	far := newRelay(t)
+	connect(t, far.Host, known.Host)
+	eventually(t, "entry of the far relay", 5*time.Second, known.has(far.ID()))
+	donor := newNode(t)
+	connect(t, donor.Host, known.Host)
 	eventually(t, "far relay by the DHT", 10*time.Second, donor.finds(far.ID(), DHT))
 	got := donor.findings(far.ID(), DHT)[0]
 	if !sameAddrs(got.Addrs, far.Host.Addrs()) {
@@ -173,7 +175,8 @@ func TestAMeshHasAPlainName(t *testing.T) {
 
 func TestAClientOfTheDHTHangsUp(t *testing.T) {
 	known := newRelay(t)
-	far := newRelay(t, knows(known))
+	far := newRelay(t)
+	connect(t, far.Host, known.Host)
 	eventually(t, "two relays that know each other", 5*time.Second, func() bool {
 		return known.has(far.ID())() && far.has(known.ID())()
 	})
@@ -190,7 +193,8 @@ func TestAClientOfTheDHTHangsUp(t *testing.T) {
 
 func TestAConnectionThatIsUsedIsNotHungUp(t *testing.T) {
 	known := newRelay(t)
-	far := newRelay(t, knows(known))
+	far := newRelay(t)
+	connect(t, far.Host, known.Host)
 	far.Host.SetStreamHandler("/job", func(network.Stream) {})
 	eventually(t, "two relays that know each other", 5*time.Second, func() bool {
 		return known.has(far.ID())() && far.has(known.ID())()

@@ -162,14 +162,6 @@ func connect(t testing.TB, from, to host.Host) network.Conn {
 	return from.Network().ConnsToPeer(to.ID())[0]
 }
 
-func with(source func() []peer.AddrInfo) func(*node, *Config) {
-	return func(_ *node, cfg *Config) { cfg.Bootstrap = source }
-}
-
-func knows(n *node) func(*node, *Config) {
-	return with(func() []peer.AddrInfo { return []peer.AddrInfo{{ID: n.ID(), Addrs: n.Host.Addrs()}} })
-}
-
 // eventually waits for a condition, and fails naming it.
 func eventually(t testing.TB, what string, within time.Duration, ready func() bool) {
 	t.Helper()

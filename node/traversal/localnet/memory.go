@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -31,7 +30,6 @@ const (
 type Way struct {
 	Relay     string        `json:"relay"`            // peer ID
 	Addr      string        `json:"addr"`             // the multiaddr that was dialled
-	Route     string        `json:"route,omitempty"`  // the proxy's URL, without credentials; "" is none
 	Transport string        `json:"transport"`        // as in wire.Event
 	Narrow    bool          `json:"narrow,omitempty"` // full-size packets vanish on this path
 	When      time.Time     `json:"when"`             // it last won; zero in Put means now
@@ -90,20 +88,8 @@ func (m *Memory) Put(network string, w Way) {
 		w.When = m.time()
 	}
 	w.When = w.When.UTC().Round(time.Millisecond) // without the monotonic clock
-	w.Route = withoutCredentials(w.Route)
 	m.networks[network] = w
 	m.save()
-}
-
-// Drop forgets a network, whose way has failed.
-func (m *Memory) Drop(network string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.load()
-	if _, ok := m.networks[network]; ok {
-		delete(m.networks, network)
-		m.save()
-	}
 }
 
 // load reads the file, once. m.mu is held.
@@ -177,7 +163,6 @@ func parseMemory(data []byte, now time.Time) (map[string]Way, error) {
 		if w.When.After(now) { // the clock has been set back: it would never expire
 			w.When = now
 		}
-		w.Route = withoutCredentials(w.Route)
 		file.Networks[network] = w
 	}
 	if file.Networks == nil {
@@ -221,17 +206,6 @@ func writeMemory(path string, networks map[string]Way) error {
 		return fmt.Errorf("write the networks: %w", err)
 	}
 	return nil
-}
-
-// withoutCredentials is a proxy's URL without user and password: they shall not
-// get onto the disk by mistake. What is no such URL is nothing.
-func withoutCredentials(route string) string {
-	u, err := url.Parse(route)
-	if err != nil || u.Host == "" {
-		return ""
-	}
-	u.User = nil
-	return u.String()
 }
 
 func (m *Memory) time() time.Time {

@@ -4,14 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	"slices"
-	"sync"
 	"time"
 )
 
@@ -19,72 +16,24 @@ import (
 // tls-alpn-01 (RFC 8737).
 const acmeTLS = "acme-tls/1"
 
-// maxLeaves are remembered: a relay has one certificate, two around a renewal, and
-// one more for each further name.
-const maxLeaves = 16
-
-// certificates are those of the listeners.
-type certificates struct {
-	choose func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-
-	mu        sync.Mutex // guards presented
-	presented [][]byte   // SHA-256, the latest last
-}
-
-func newCertificates(choose func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (*certificates, error) {
-	c := &certificates{choose: choose}
-	if choose != nil {
-		return c, nil
-	}
-	own, err := selfSigned()
-	if err != nil {
-		return nil, err
-	}
-	c.choose = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own, nil }
-	c.note(own)
-	return c, nil
-}
-
-// config is a listener's.
-func (c *certificates) config() *tls.Config {
+// tlsConfig is a listener's.
+func (t *Transport) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1", acmeTLS},
-		GetCertificate: c.get,
+		GetCertificate: t.cfg.Certificate,
 	}
 }
 
-func (c *certificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	cert, err := c.choose(hello)
-	if err == nil && !slices.Contains(hello.SupportedProtos, acmeTLS) {
-		c.note(cert)
-	}
-	return cert, err
-}
+// Validity is how long a certificate of SelfSigned's is valid.
+const Validity = 365 * 24 * time.Hour
 
-func (c *certificates) note(cert *tls.Certificate) {
-	if cert == nil || len(cert.Certificate) == 0 {
-		return
-	}
-	leaf := sha256.Sum256(cert.Certificate[0])
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	isLeaf := func(h []byte) bool { return slices.Equal(h, leaf[:]) }
-	c.presented = append(slices.DeleteFunc(c.presented, isLeaf), leaf[:])
-	if len(c.presented) > maxLeaves {
-		c.presented = c.presented[1:]
-	}
-}
+// clockSlack is for clients whose clock is behind.
+const clockSlack = 24 * time.Hour
 
-func (c *certificates) leaves() [][]byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.presented)
-}
-
-// selfSigned makes a certificate that has no name and proves nothing, new at
-// every start.
-func selfSigned() (*tls.Certificate, error) {
+// SelfSigned makes a certificate that has no name and proves nothing, valid from
+// now on. Its Leaf is set.
+func SelfSigned(now time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make certificate: %w", err)
@@ -93,12 +42,11 @@ func selfSigned() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: "relay"},
-		NotBefore:    now.Add(-24 * time.Hour), // for clients whose clock is behind
-		NotAfter:     now.AddDate(1, 0, 0),
+		NotBefore:    now.Add(-clockSlack),
+		NotAfter:     now.Add(Validity),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -106,5 +54,9 @@ func selfSigned() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }

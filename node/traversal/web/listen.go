@@ -94,7 +94,7 @@ func (t *Transport) port(to target) (*port, error) {
 	p.tunnels = &tunnel.Server{Accept: p.acceptTunnel}
 	p.server = &http.Server{
 		Handler:           p,
-		TLSConfig:         t.certs.config(),
+		TLSConfig:         t.tlsConfig(),
 		ReadHeaderTimeout: t.cfg.HandshakeTimeout, // and for the handshake of TLS
 		IdleTimeout:       webIdleFor,
 		ConnContext:       withAccepted,

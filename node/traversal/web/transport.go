@@ -29,11 +29,6 @@ type Config struct {
 	// net.Dialer.
 	Dial func(ctx context.Context, hostport string) (c net.Conn, route string, err error)
 
-	// ResolvesNames says whether Dial should be given names as they are, because
-	// a proxy looks them up. Nil means false: the host looks names up, and dials
-	// each of their addresses.
-	ResolvesNames func() bool
-
 	// Roots are the authorities whose certificates verify. Nil: the system's.
 	Roots *x509.CertPool
 
@@ -62,7 +57,6 @@ type Transport struct {
 	upgrader transport.Upgrader
 	rm       network.ResourceManager
 	shared   *tcpreuse.ConnMgr
-	certs    *certificates
 	buffers  websocket.BufferPool
 
 	mu    sync.Mutex // guards ports
@@ -70,9 +64,8 @@ type Transport struct {
 }
 
 var (
-	_ transport.Transport    = (*Transport)(nil)
-	_ transport.Resolver     = (*Transport)(nil)
-	_ transport.SkipResolver = (*Transport)(nil)
+	_ transport.Transport = (*Transport)(nil)
+	_ transport.Resolver  = (*Transport)(nil)
 )
 
 // New makes a transport. Nil rm: no limits; nil shared: ports of its own.
@@ -83,9 +76,6 @@ func New(cfg Config, u transport.Upgrader, rm network.ResourceManager, shared *t
 	if cfg.Dial == nil {
 		cfg.Dial = dialDirectly
 	}
-	if cfg.ResolvesNames == nil {
-		cfg.ResolvesNames = func() bool { return false }
-	}
 	if cfg.Page == nil {
 		cfg.Page = http.NotFoundHandler()
 	}
@@ -95,11 +85,14 @@ func New(cfg Config, u transport.Upgrader, rm network.ResourceManager, shared *t
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = DefaultUserAgent
 	}
-	certs, err := newCertificates(cfg.Certificate)
-	if err != nil {
-		return nil, err
+	if cfg.Certificate == nil {
+		own, err := SelfSigned(time.Now())
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own, nil }
 	}
-	return &Transport{cfg: cfg, upgrader: u, rm: rm, shared: shared, certs: certs, buffers: new(sync.Pool)}, nil
+	return &Transport{cfg: cfg, upgrader: u, rm: rm, shared: shared, buffers: new(sync.Pool)}, nil
 }
 
 func dialDirectly(ctx context.Context, hostport string) (net.Conn, string, error) {
@@ -121,13 +114,6 @@ func (t *Transport) Protocols() []int {
 // Proxy implements transport.Transport: it is about circuits.
 func (t *Transport) Proxy() bool { return false }
 
-// SkipResolve implements transport.SkipResolver: names that a proxy looks up are
-// left alone, since there may be nobody here to ask.
-func (t *Transport) SkipResolve(_ context.Context, a ma.Multiaddr) bool {
-	to, err := parse(a)
-	return err == nil && to.named() && t.cfg.ResolvesNames()
-}
-
 // Resolve implements transport.Resolver. Before a name becomes an IP, it is kept
 // as the one to ask for in TLS.
 func (t *Transport) Resolve(_ context.Context, a ma.Multiaddr) ([]ma.Multiaddr, error) {
@@ -141,7 +127,3 @@ func (t *Transport) Resolve(_ context.Context, a ma.Multiaddr) ([]ma.Multiaddr, 
 	}
 	return []ma.Multiaddr{a}, nil
 }
-
-// LeafHashes are the SHA-256 of the certificates that the listeners have
-// presented lately: what a peer may have seen, who was not intercepted.
-func (t *Transport) LeafHashes() [][]byte { return t.certs.leaves() }
