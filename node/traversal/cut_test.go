@@ -11,9 +11,9 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// noiseHandshake is more than a dialler says until its handshake by Noise is over,
-// in bytes, and less than what identify adds.
-const noiseHandshake = 400
+// noiseHandshake is more than a dialler says until its handshake by Noise is over
+// (248 bytes), and less than that and its question who the other one is (374).
+const noiseHandshake = 300
 
 // through connects a port to target after a while, and closes each connection once
 // its dialler has said more than so much.
