@@ -146,6 +146,7 @@ type elsewhere int
 const (
 	fails   elsewhere = iota // it fails elsewhere as well
 	untried                  // nobody else got as far as trying it
+	similar                  // others did the like of it, with another relay, and succeeded
 	works                    // it succeeds elsewhere
 )
 
@@ -170,19 +171,30 @@ func (l *look) elsewhere(w *way) elsewhere {
 
 // recordElsewhere compares a record that is no step of a dial with those of other
 // hosts: of the same operation over the same transport, as large and as silent.
-// They may have looked at another relay.
 func (l *look) recordElsewhere(rec Record) elsewhere {
-	seen := untried
-	for _, o := range l.controls(rec.Operation) {
-		switch {
-		case o.Transport != rec.Transport, o.Proto != rec.Proto, o.Facts.Question != rec.Facts.Question, o.Facts.Segment != rec.Facts.Segment, o.Facts.Silence < rec.Facts.Silence, 10*o.Facts.Bytes < 9*rec.Facts.Bytes:
-		case o.Failure == nil:
-			return works
-		default:
-			seen = fails
-		}
+	others := slices.DeleteFunc(l.controls(rec.Operation), func(o Record) bool {
+		return o.Transport != rec.Transport || o.Proto != rec.Proto || o.Facts.Question != rec.Facts.Question ||
+			o.Facts.Segment != rec.Facts.Segment || o.Facts.Silence < rec.Facts.Silence || 10*o.Facts.Bytes < 9*rec.Facts.Bytes
+	})
+	return outcome(rec.Addr, others, func(o Record) bool { return o.Failure == nil })
+}
+
+// outcome is what others' records come to, of which those at the same address decide.
+// Where there are none, they looked at another relay: that it does otherwise may be the
+// relay's doing.
+func outcome(addr string, others []Record, good func(Record) bool) elsewhere {
+	same := slices.DeleteFunc(slices.Clone(others), func(o Record) bool { return o.Addr != addr })
+	switch {
+	case slices.ContainsFunc(same, good):
+		return works
+	case len(same) > 0:
+		return fails
+	case slices.ContainsFunc(others, good):
+		return similar
+	case len(others) > 0:
+		return fails
 	}
-	return seen
+	return untried
 }
 
 // blocked are the ways that fail at op here and not elsewhere.

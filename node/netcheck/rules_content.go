@@ -60,7 +60,7 @@ func nameKilled(l *look, found []obstacle) *obstacle {
 			continue
 		}
 		kept := slices.DeleteFunc(unexplained(direct(l.blocked(TLS)), found), func(w *way) bool { return w.hostPort() != r.Addr })
-		if r.Failure == nil && len(kept) > 0 || r.Failure != nil && !has(found, FlowsLimited) && l.recordElsewhere(r) == works && l.passedTLS(r.Addr) {
+		if r.Failure == nil && len(kept) > 0 || r.Failure != nil && !has(found, FlowsLimited) && l.strangerStopped(r) && l.passedTLS(r.Addr) {
 			because, lost = append(because, r), append(lost, kept...)
 		}
 	}
@@ -72,6 +72,13 @@ func nameKilled(l *look, found []obstacle) *obstacle {
 		return shown(NameKilled, Certain, lost, idsOf(because), "TLS to the relays is stopped; with the name %s in it, it gets through to the same addresses.", other.Facts.Question)
 	}
 	return shown(NameKilled, Certain, nil, idsOf(because), "TLS to the relays gets through; with the name %s in it, it is stopped on its way to the same addresses.", other.Facts.Question)
+}
+
+// strangerStopped tells whether a hello with a name that its server does not know was
+// stopped on its way. A server that takes no such hello says so by an alert, or hangs up on
+// everybody: what another server does is of no use here.
+func (l *look) strangerStopped(r Record) bool {
+	return (silent(r) || failedWith(&r, Reset, EOF)) && l.recordElsewhere(r) == works
 }
 
 // passedTLS tells whether a dial of ours got through TLS at an address.
@@ -127,15 +134,16 @@ func alpnKilled(l *look, found []obstacle) *obstacle {
 		}
 	}
 	var because []Record
+	other := untried
 	for _, r := range l.ours {
-		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] {
-			because = append(because, r)
+		if r.Operation == Security && r.Proto == protoTLS && r.Failure != nil && noise[r.Lead] && l.recordElsewhere(r) != fails {
+			because, other = append(because, r), max(other, l.recordElsewhere(r))
 		}
 	}
-	if len(because) == 0 || l.recordElsewhere(because[0]) == fails {
+	if len(because) == 0 {
 		return nil
 	}
-	return shown(ALPNKilled, surer(l.recordElsewhere(because[0])), nil, idsOf(because), "TLS that offers the protocol libp2p is killed: %s. Noise to the same address passes.", howKilled(because))
+	return shown(ALPNKilled, surer(other), nil, idsOf(because), "TLS that offers the protocol libp2p is killed: %s. Noise to the same address passes.", howKilled(because))
 }
 
 func handshakeKilled(l *look, found []obstacle) *obstacle {
