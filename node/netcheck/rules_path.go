@@ -167,17 +167,27 @@ const slowAfter = 0.5 // seconds
 // slow is told only of what stands: a dead address is not slow. The quickest of many
 // round trips counts: a lost packet makes some of them late, and so does a busy
 // machine. Connections may be answered by somebody in between: libp2p's first bytes are
-// the first that go all the way.
+// the first that go all the way. Relays that are as far from everybody are no network's.
 func slow(l *look, _ []obstacle) *obstacle {
 	stood := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
-	if len(stood) == 0 {
+	if len(stood) == 0 || quickest(stood) < slowAfter {
 		return nil
 	}
-	quickest := slices.MinFunc(stood, func(a, b Record) int { return cmp.Compare(a.T, b.T) })
-	if quickest.T < slowAfter {
-		return nil
+	same := slices.DeleteFunc(succeeded(slices.Concat(l.controls(Multistream), l.controls(QUIC))), func(o Record) bool {
+		return !slices.ContainsFunc(stood, func(r Record) bool { return r.Addr == o.Addr })
+	})
+	how := Possible
+	if len(same) > 0 {
+		if how = Likely; quickest(same) >= slowAfter {
+			return nil
+		}
 	}
-	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d the quickest took %.1f seconds.", len(stood), quickest.T)
+	return shown(Slow, how, nil, idsOf(stood), "Round trips are long: of %d the quickest took %.1f seconds.", len(stood), quickest(stood))
+}
+
+// quickest is how long the quickest of some records took, in seconds.
+func quickest(list []Record) float64 {
+	return slices.MinFunc(list, func(a, b Record) int { return cmp.Compare(a.T, b.T) }).T
 }
 
 // lossLeast is how many must be lost, of datagrams and of messages on a TCP
@@ -227,6 +237,10 @@ func (s loss) share() float64 { return 1 - float64(s.stood)/float64(s.tried) }
 // littleRate is what a few jobs a minute take, in bytes a second.
 const littleRate = 128 << 10
 
+// farFlow is how many round trips a long flow takes that nothing holds back: one opens its
+// stream, and TCP grows its window in the others. At 600 ms the lab's takes seven.
+const farFlow = 10
+
 // throttled looks at what the longest flow carried, beside what others' did from the
 // same relays: a busy machine or relay is slow for everybody.
 func throttled(l *look, found []obstacle) *obstacle {
@@ -240,10 +254,25 @@ func throttled(l *look, found []obstacle) *obstacle {
 		others, how, whose = same, Likely, "from the same relays"
 	}
 	there, _ := fastest(others)
-	if here == 0 || here > littleRate || there < 4*here {
+	if here == 0 || here > littleRate || there < 4*here || l.farAway(here) {
 		return nil
 	}
 	return shown(Throttled, how, nil, because, "The network carries %.0f kbit/s; another one carries %.0f kbit/s %s.", here*8/1000, there*8/1000, whose)
+}
+
+// farAway tells whether distance explains that our best flow carried no more.
+func (l *look) farAway(rate float64) bool {
+	trips := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
+	for _, r := range succeeded(l.all(Size)) {
+		if best, _ := fastest([]Record{r}); best != rate {
+			continue
+		}
+		there := slices.DeleteFunc(slices.Clone(trips), func(o Record) bool { return o.Addr != r.Addr })
+		if len(there) > 0 && r.T < farFlow*quickest(there) {
+			return true
+		}
+	}
+	return false
 }
 
 // carriedAt tells whether a long flow of ours to an address was measured.
