@@ -70,7 +70,7 @@ from a second machine.`,
 				return usageError(err)
 			}
 			if errors.Is(err, context.DeadlineExceeded) && cmd.Context().Err() == nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "netcheck: cut short after %v; what has not ended by then is missing\n", within)
+				fmt.Fprintf(cmd.ErrOrStderr(), "netcheck: cut short after %v; what has not ended by then is aborted, and says nothing\n", within)
 				err = nil
 			}
 			if running {

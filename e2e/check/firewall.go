@@ -149,12 +149,12 @@ func connected(p probe) bool { return p.result.Outcome == wire.OK || p.result.Re
 // refusedByNetwork tells whether a probe failed in a way for which a network can
 // be to blame: it was made, and nobody else answered in the peer's place.
 func refusedByNetwork(p probe) bool {
-	return p.result.Outcome == wire.Failed && !connected(p) && !slices.Contains(notTheNetwork, netcheck.Failure(p.result.Failure))
+	failure := netcheck.Failure(p.result.Failure)
+	return p.result.Outcome == wire.Failed && !connected(p) && !failure.Answered() && !slices.Contains(notTheNetwork, failure)
 }
 
-// notTheNetwork are failures that say nothing about what lies between two hosts.
+// notTheNetwork are other failures that say nothing about what lies between two hosts.
 var notTheNetwork = []netcheck.Failure{
-	netcheck.PeerMismatch, netcheck.Garbage, netcheck.NoProtocol, // somebody else answered
 	netcheck.PermissionDenied, netcheck.NetworkDown, netcheck.AddressUnavailable, netcheck.AddressInUse, // the host's own doing
 	netcheck.TooManyOpenFiles, netcheck.ResourceLimit, netcheck.Gated, netcheck.DialBackoff, netcheck.BlackHole, // the dialler's own
 	netcheck.NoAddress, netcheck.NoTransport, netcheck.DialToSelf, netcheck.Aborted,

@@ -111,8 +111,9 @@ func (h *history) daemon(x *host) *netcheck.Daemon {
 		d.Lived = max(0, h.endOf(x, x.boots[len(x.boots)-1]).Sub(began).Seconds())
 	}
 	if len(x.exits) > 0 {
-		e := x.exits[len(x.exits)-1]
-		d.Ended, d.Exit, d.Said = true, e.Code, lastLines(e.Tail, 1)
+		if e := x.exits[len(x.exits)-1]; !e.Lease { // its supervisor ends it when the suite is gone
+			d.Ended, d.Exit, d.Said = true, e.Code, lastLines(e.Tail, 1)
+		}
 	}
 	return d
 }

@@ -149,6 +149,11 @@ func TestWhatBecameOfTheDaemonIsReadFromTheTrace(t *testing.T) {
 	}); !d.Ended || d.Exit != 2 || d.Said != "panic: two" {
 		t.Errorf("of one that died: %+v", d)
 	}
+	if d := daemon(func(s *story) {
+		s.add(30*time.Second, evidence.NodeExited, donorName, &evidence.Exit{Signal: "TERM", Lease: true, Tail: "bye\n"})
+	}); d.Ended || d.Exit != 0 || d.Said != "" {
+		t.Errorf("of one whose supervisor ended it, since the suite was gone: %+v", d)
+	}
 	stalled := daemon(func(s *story) {
 		s.dials(4*time.Second, donorName, "s1", strangerID, "/ip4/45.9.0.11/tcp/4001", "tcp", wire.Failed, string(netcheck.SecurityTimeout))
 		s.says(5*time.Second, donorName, wire.Event{Kind: wire.DialStarted, Dial: "s2", Peer: strangerID, Addr: "/ip4/45.9.0.11/tcp/4001", Transport: "tcp"})

@@ -105,6 +105,12 @@ const (
 	Unknown       Failure = "unknown_failure"
 )
 
+// Answered tells of failures that are somebody's answer: another peer's, or of a server
+// that speaks something else. What was sent got through, and so did what came back.
+func (f Failure) Answered() bool {
+	return slices.Contains([]Failure{PeerMismatch, Garbage, NoProtocol}, f)
+}
+
 // Vocabulary is every word there is, sorted.
 func Vocabulary() []Failure {
 	words := []Failure{

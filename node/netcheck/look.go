@@ -13,10 +13,12 @@ var ladder = []Operation{ProxyTunnel, Connect, TLS, Upgrade, Multistream, Securi
 
 // look is a report as the rules see it.
 type look struct {
-	r    *Report
-	ways []*way // of this host, in the order in which they were first tried
-	ctrl map[wayKey][]*way
-	ours []Record // all of this host's records
+	r      *Report
+	ways   []*way // of this host, in the order in which they were first tried
+	cut    []*way // the same, as far as tries got that we gave up
+	ctrl   map[wayKey][]*way
+	ours   []Record // of this host, but for what we gave up
+	theirs []Record // of the others, as well
 }
 
 // way is one way to one address: all that was tried of it.
@@ -30,14 +32,36 @@ type way struct {
 type wayKey struct{ addr, transport, route string }
 
 func newLook(r *Report) *look {
-	l := &look{r: r, ours: r.Records, ways: waysOf(r.Records), ctrl: map[wayKey][]*way{}}
+	ours, cut := givenUp(r.Records)
+	l := &look{r: r, ours: ours, ways: waysOf(ours), cut: waysOf(cut), ctrl: map[wayKey][]*way{}}
 	for _, c := range r.Controls {
-		for _, w := range waysOf(c.Records) {
+		theirs, _ := givenUp(c.Records)
+		l.theirs = append(l.theirs, theirs...)
+		for _, w := range waysOf(theirs) {
 			w.route = "" // elsewhere has proxies of its own, or none
 			l.ctrl[w.wayKey] = append(l.ctrl[w.wayKey], w)
 		}
 	}
 	return l
+}
+
+// givenUp parts a host's records from those of transactions that we gave up, as when a
+// look is cut short: how these would have ended is not known.
+func givenUp(records []Record) (ended, cut []Record) {
+	gaveUp := map[int]bool{} // by transaction
+	for _, rec := range records {
+		if failedWith(&rec, Aborted) {
+			gaveUp[rec.Transaction] = true
+		}
+	}
+	for _, rec := range records {
+		if gaveUp[rec.Transaction] {
+			cut = append(cut, rec)
+		} else {
+			ended = append(ended, rec)
+		}
+	}
+	return ended, cut
 }
 
 func waysOf(records []Record) []*way {
@@ -146,6 +170,7 @@ type elsewhere int
 const (
 	fails   elsewhere = iota // it fails elsewhere as well
 	untried                  // nobody else got as far as trying it
+	similar                  // others did the like of it, with another relay, and succeeded
 	works                    // it succeeds elsewhere
 )
 
@@ -170,19 +195,30 @@ func (l *look) elsewhere(w *way) elsewhere {
 
 // recordElsewhere compares a record that is no step of a dial with those of other
 // hosts: of the same operation over the same transport, as large and as silent.
-// They may have looked at another relay.
 func (l *look) recordElsewhere(rec Record) elsewhere {
-	seen := untried
-	for _, o := range l.controls(rec.Operation) {
-		switch {
-		case o.Transport != rec.Transport, o.Proto != rec.Proto, o.Facts.Question != rec.Facts.Question, o.Facts.Segment != rec.Facts.Segment, o.Facts.Silence < rec.Facts.Silence, 10*o.Facts.Bytes < 9*rec.Facts.Bytes:
-		case o.Failure == nil:
-			return works
-		default:
-			seen = fails
-		}
+	others := slices.DeleteFunc(l.controls(rec.Operation), func(o Record) bool {
+		return o.Transport != rec.Transport || o.Proto != rec.Proto || o.Facts.Question != rec.Facts.Question ||
+			o.Facts.Segment != rec.Facts.Segment || o.Facts.Silence < rec.Facts.Silence || 10*o.Facts.Bytes < 9*rec.Facts.Bytes
+	})
+	return outcome(rec.Addr, others, func(o Record) bool { return o.Failure == nil })
+}
+
+// outcome is what others' records come to, of which those at the same address decide.
+// Where there are none, they looked at another relay: that it does otherwise may be the
+// relay's doing.
+func outcome(addr string, others []Record, good func(Record) bool) elsewhere {
+	same := slices.DeleteFunc(slices.Clone(others), func(o Record) bool { return o.Addr != addr })
+	switch {
+	case slices.ContainsFunc(same, good):
+		return works
+	case len(same) > 0:
+		return fails
+	case slices.ContainsFunc(others, good):
+		return similar
+	case len(others) > 0:
+		return fails
 	}
-	return seen
+	return untried
 }
 
 // blocked are the ways that fail at op here and not elsewhere.
@@ -195,9 +231,9 @@ func (l *look) blocked(op Operation) (list []*way) {
 	return list
 }
 
-// through are the ways on which op succeeded.
+// through are the ways on which op succeeded, whatever came of them.
 func (l *look) through(op Operation) (list []*way) {
-	for _, w := range l.ways {
+	for _, w := range slices.Concat(l.ways, l.cut) {
 		if w.passed(op) {
 			list = append(list, w)
 		}
@@ -217,11 +253,9 @@ func (l *look) all(op Operation) (list []Record) {
 
 // controls are the other hosts' records of an operation.
 func (l *look) controls(op Operation) (list []Record) {
-	for _, c := range l.r.Controls {
-		for _, rec := range c.Records {
-			if rec.Operation == op {
-				list = append(list, rec)
-			}
+	for _, rec := range l.theirs {
+		if rec.Operation == op {
+			list = append(list, rec)
 		}
 	}
 	return list

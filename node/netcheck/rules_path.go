@@ -79,8 +79,11 @@ func bytesCapped(l *look, found []obstacle) *obstacle {
 // surer is how well something is shown of which it is known what becomes of it on
 // other hosts.
 func surer(other elsewhere) Confidence {
-	if other == works {
+	switch other {
+	case works:
 		return Certain
+	case similar:
+		return Likely
 	}
 	return Possible
 }
@@ -115,22 +118,25 @@ func udpTimeout(l *look, found []obstacle) *obstacle {
 // use here, since libp2p has them say something themselves.
 func (l *look) deaf() *obstacle {
 	var because []Record
+	how := Possible // relays differ in what they say unasked
 	for _, r := range succeeded(l.all(Keepalive)) {
-		heard := slices.ContainsFunc(l.controls(Keepalive), func(o Record) bool {
-			return o.Transport == r.Transport && o.Facts.Silence == r.Facts.Silence && o.Facts.Arrived > 0
-		})
+		heard := outcome(r.Addr, slices.DeleteFunc(l.controls(Keepalive), func(o Record) bool {
+			return o.Transport != r.Transport || o.Facts.Silence != r.Facts.Silence
+		}), func(o Record) bool { return o.Facts.Arrived > 0 })
 		switch {
-		case r.Transport != "quic-v1" || !heard:
+		case r.Transport != "quic-v1" || heard < similar:
 		case r.Facts.Arrived > 0:
 			return nil
 		default:
-			because = append(because, r)
+			if because = append(because, r); heard == works {
+				how = Likely
+			}
 		}
 	}
 	if len(because) == 0 {
 		return nil
 	}
-	return shown(UDPTimeout, Likely, nil, idsOf(because), "UDP flows that are silent for %.0f seconds are forgotten meanwhile: what a relay says then arrives elsewhere, and not here.",
+	return shown(UDPTimeout, how, nil, idsOf(because), "UDP flows that are silent for %.0f seconds are forgotten meanwhile: what a relay says then arrives elsewhere, and not here.",
 		because[0].Facts.Silence)
 }
 
@@ -138,13 +144,15 @@ func tcpTimeout(l *look, found []obstacle) *obstacle {
 	return l.forgotten(found, TCPTimeout, "TCP", "tcp", "ws", "wss", "http", "https")
 }
 
-// forgotten finds connections that did not outlive a silence.
+// forgotten finds connections that did not outlive a silence. Those that the other end
+// closed in order were not forgotten: it had waited for long enough.
 func (l *look) forgotten(found []obstacle, c Cause, what string, transports ...string) *obstacle {
 	if has(found, MTUBlackHole) {
 		return nil // nothing lasts where large packets vanish
 	}
 	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool {
-		return !slices.Contains(transports, r.Transport) || l.recordElsewhere(r) == fails
+		forgot := silent(r) || failedWith(&r, Reset, QUICReset)
+		return !forgot || !slices.Contains(transports, r.Transport) || l.recordElsewhere(r) == fails
 	})
 	if len(dead) == 0 {
 		return nil
@@ -159,17 +167,27 @@ const slowAfter = 0.5 // seconds
 // slow is told only of what stands: a dead address is not slow. The quickest of many
 // round trips counts: a lost packet makes some of them late, and so does a busy
 // machine. Connections may be answered by somebody in between: libp2p's first bytes are
-// the first that go all the way.
+// the first that go all the way. Relays that are as far from everybody are no network's.
 func slow(l *look, _ []obstacle) *obstacle {
 	stood := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
-	if len(stood) == 0 {
+	if len(stood) == 0 || quickest(stood) < slowAfter {
 		return nil
 	}
-	quickest := slices.MinFunc(stood, func(a, b Record) int { return cmp.Compare(a.T, b.T) })
-	if quickest.T < slowAfter {
-		return nil
+	same := slices.DeleteFunc(succeeded(slices.Concat(l.controls(Multistream), l.controls(QUIC))), func(o Record) bool {
+		return !slices.ContainsFunc(stood, func(r Record) bool { return r.Addr == o.Addr })
+	})
+	how := Possible
+	if len(same) > 0 {
+		if how = Likely; quickest(same) >= slowAfter {
+			return nil
+		}
 	}
-	return shown(Slow, Likely, nil, idsOf(stood), "Round trips are long: of %d the quickest took %.1f seconds.", len(stood), quickest.T)
+	return shown(Slow, how, nil, idsOf(stood), "Round trips are long: of %d the quickest took %.1f seconds.", len(stood), quickest(stood))
+}
+
+// quickest is how long the quickest of some records took, in seconds.
+func quickest(list []Record) float64 {
+	return slices.MinFunc(list, func(a, b Record) int { return cmp.Compare(a.T, b.T) }).T
 }
 
 // lossLeast is how many must be lost, of datagrams and of messages on a TCP
@@ -219,18 +237,48 @@ func (s loss) share() float64 { return 1 - float64(s.stood)/float64(s.tried) }
 // littleRate is what a few jobs a minute take, in bytes a second.
 const littleRate = 128 << 10
 
-// throttled looks at what the longest flow carried, beside what others' did: a
-// busy machine or relay is slow for everybody.
+// farFlow is how many round trips a long flow takes that nothing holds back: one opens its
+// stream, and TCP grows its window in the others. At 600 ms the lab's takes seven.
+const farFlow = 10
+
+// throttled looks at what the longest flow carried, beside what others' did from the
+// same relays: a busy machine or relay is slow for everybody.
 func throttled(l *look, found []obstacle) *obstacle {
 	if has(found, Slow) || has(found, Lossy) || has(found, BytesCapped) || has(found, MTUBlackHole) {
 		return nil // which explain it
 	}
 	here, because := fastest(l.all(Size))
-	there, _ := fastest(l.controls(Size))
-	if here == 0 || here > littleRate || there < 4*here {
+	others, how, whose := l.controls(Size), Possible, "from other relays"
+	same := slices.DeleteFunc(slices.Clone(others), func(o Record) bool { return !l.carriedAt(o.Addr) })
+	if there, _ := fastest(same); there > 0 {
+		others, how, whose = same, Likely, "from the same relays"
+	}
+	there, _ := fastest(others)
+	if here == 0 || here > littleRate || there < 4*here || l.farAway(here) {
 		return nil
 	}
-	return shown(Throttled, Likely, nil, because, "The network carries %.0f kbit/s; another one carries %.0f kbit/s from the same relays.", here*8/1000, there*8/1000)
+	return shown(Throttled, how, nil, because, "The network carries %.0f kbit/s; another one carries %.0f kbit/s %s.", here*8/1000, there*8/1000, whose)
+}
+
+// farAway tells whether distance explains that our best flow carried no more.
+func (l *look) farAway(rate float64) bool {
+	trips := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
+	for _, r := range succeeded(l.all(Size)) {
+		if best, _ := fastest([]Record{r}); best != rate {
+			continue
+		}
+		there := slices.DeleteFunc(slices.Clone(trips), func(o Record) bool { return o.Addr != r.Addr })
+		if len(there) > 0 && r.T < farFlow*quickest(there) {
+			return true
+		}
+	}
+	return false
+}
+
+// carriedAt tells whether a long flow of ours to an address was measured.
+func (l *look) carriedAt(addr string) bool {
+	rate, _ := fastest(slices.DeleteFunc(l.all(Size), func(r Record) bool { return r.Addr != addr }))
+	return rate > 0
 }
 
 // fastest is the best rate of the long flows among records, in bytes a second.

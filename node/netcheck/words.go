@@ -98,12 +98,18 @@ var causeWords = map[Cause]words{
 	CertificateInvalid: {"the relay's own certificate is bad", "It uses the other addresses of its list.", "", ""},
 }
 
+// letAnythingThrough is asked for where it is not only libp2p that is stopped.
+const letAnythingThrough = "let through what is spoken on connections to the addresses below; it is libp2p, the transport of a volunteer computing project"
+
 // advice is what follows from a diagnosis: for the donor, for whoever runs it,
 // and a paragraph for the administrator of the network.
 func advice(l *look, d Diagnosis) (donor, operator, administrator string) {
 	var does, can, wants []string
 	for _, f := range d.Causes {
 		w := causeWords[f.Cause]
+		if f.Cause == MultistreamKilled && l.anythingDies() {
+			w.admin = letAnythingThrough
+		}
 		does, can, wants = appendNew(does, w.donor), appendNew(can, w.operator), appendNew(wants, w.admin)
 	}
 	if len(d.Ways) > 0 && !slices.ContainsFunc(d.Causes, func(f Finding) bool { return !f.Cause.PeersOnly() }) {

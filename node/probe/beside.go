@@ -137,8 +137,9 @@ func (s *session) reserveNarrow(ctx context.Context, r *netcheck.Record, op netc
 }
 
 // harmless is what a web browser would send, to an address at which libp2p failed.
-// Whoever listens there does not want it, and says so or hangs up; where nothing
-// comes back, it is not libp2p that is in the way.
+// Whoever listens there does not want it, and says so or hangs up. Where nothing comes
+// back, all that is spoken there may be stopped; or libp2p after all, since a peer's first
+// words are libp2p's, whatever it is sent.
 func (p *prober) harmless(ctx context.Context, w way) {
 	if w.transport != "tcp" || w.by != nil {
 		return

@@ -101,7 +101,7 @@ type prober struct {
 	targets   []netcheck.Target
 	leads     map[string]bool  // that have been begun
 	said      map[string]bool  // see news
-	stood     map[string]way   // by transport: the first that reached a peer
+	stood     map[string]way   // by transport: see stands
 	answered  []netip.AddrPort // STUN servers that gave an answer
 }
 

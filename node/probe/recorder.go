@@ -40,8 +40,10 @@ func (r *recorder) transaction(shared netcheck.Record) *transaction {
 }
 
 // step does one operation within some time and records it. do may fill in what it
-// learns; Failure, Error and Errno follow from the error.
+// learns; Failure, Error and Errno follow from the error. What the end of ctx has cut off
+// has not failed: we gave it up.
 func (t *transaction) step(ctx context.Context, op netcheck.Operation, within time.Duration, do func(context.Context, *netcheck.Record) error) error {
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	rec := t.shared
@@ -55,6 +57,9 @@ func (t *transaction) step(ctx context.Context, op netcheck.Operation, within ti
 	rec.Sent, rec.Received = rec.Sent+nowSent-sent, rec.Received+nowReceived-received
 	if err != nil {
 		failure := netcheck.Classify(err)
+		if whole.Err() != nil {
+			failure = netcheck.Aborted
+		}
 		rec.Failure, rec.Error, rec.Errno = &failure, scrub(err.Error()), errnoOf(err)
 	}
 	if !t.mute {

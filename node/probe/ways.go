@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -184,17 +185,28 @@ func (p *prober) reach(ctx context.Context, t *transaction, w way) (s *session, 
 	return p.reachTCP(ctx, t, w)
 }
 
-// stands remembers the first way of each transport on which a peer was talked to.
+// stands remembers of each transport one way on which a peer was talked to: the first in
+// the list's order, whichever was quickest. So hosts of different networks look further
+// into the same one, and can be compared.
 func (p *prober) stands(ctx context.Context, w way) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, known := p.stood[w.transport]; known {
+	if other, known := p.stood[w.transport]; known && !w.before(other) {
 		return
 	}
 	p.stood[w.transport] = w
 	if w.transport == "quic-v1" {
 		p.work.Go(func() { p.negotiate(ctx, w, hostport(w.lead.addr), fullDatagram) })
 	}
+}
+
+// before is the order in which ways are looked into further: those that stand without
+// small segments and without a proxy, by the IP version that most hosts have, and then as
+// the list has them.
+func (w way) before(other way) bool {
+	version := func(w way) string { return w.lead.addr[0].Protocol().Name }
+	return cmp.Or(cmp.Compare(w.segment, other.segment), cmp.Compare(w.route(), other.route()), cmp.Compare(version(w), version(other)),
+		cmp.Compare(w.target, other.target), cmp.Compare(w.lead.String(), other.lead.String()), cmp.Compare(w.security, other.security)) < 0
 }
 
 // pause waits, or until ctx ends.
