@@ -32,6 +32,13 @@ func TestOfALookThatWasCutShortOnlyWhatHadEndedCounts(t *testing.T) {
 	}
 }
 
+func TestAnAddressWhoseOnlyTryWasCutOffIsNotKnown(t *testing.T) {
+	d := Diagnose(newSeen().here("tcp", Connect, Aborted).fine().Report)
+	if len(d.Targets) == 0 || d.Targets[0].Cause != NoControl || d.Targets[0].Sentence != "The look ended before it was known." {
+		t.Errorf("%+v", d.Targets)
+	}
+}
+
 func TestAControlThatWasCutShortHasNotFailed(t *testing.T) {
 	s := newSeen().here("tcp", Connect, Timeout).here("wss", "", "").here("quic-v1", "", "").aside(stun("")).elsewhere("tcp", Connect, Aborted)
 	if got := causesOf(Diagnose(s.Report)); !slices.Equal(got, []Cause{NoControl}) {

@@ -165,13 +165,19 @@ func prohibited6(rec *Record) bool {
 }
 
 // explainLeads is of a name whose addresses were tried for another target: each is
-// explained there.
+// explained there, unless the look ended first.
 func (l *look) explainLeads(i int, t Target) Explanation {
-	reached := map[string]bool{}
+	tried, reached := false, map[string]bool{}
 	for _, w := range l.ways {
-		if slices.Contains(t.Leads, w.addr) && w.stands() {
-			reached[w.addr] = true
+		if slices.Contains(t.Leads, w.addr) {
+			tried = true
+			if w.stands() {
+				reached[w.addr] = true
+			}
 		}
+	}
+	if !tried {
+		return Explanation{Target: i, Reached: Resolve, Cause: NoControl, Sentence: "The look ended before it was known."}
 	}
 	return Explanation{Target: i, Reached: Resolve,
 		Sentence: fmt.Sprintf("It leads to %d addresses of which %d were reached; each is explained by itself.", len(t.Leads), len(reached))}

@@ -145,13 +145,14 @@ func tcpTimeout(l *look, found []obstacle) *obstacle {
 }
 
 // forgotten finds connections that did not outlive a silence. Those that the other end
-// closed in order were not forgotten: it had waited for long enough.
+// closed in order were not forgotten: it had waited for long enough. One that is reset
+// when we speak again may end with its connection or, a moment later, with the stream.
 func (l *look) forgotten(found []obstacle, c Cause, what string, transports ...string) *obstacle {
 	if has(found, MTUBlackHole) {
 		return nil // nothing lasts where large packets vanish
 	}
 	dead := slices.DeleteFunc(failing(l.all(Keepalive)), func(r Record) bool {
-		forgot := silent(r) || failedWith(&r, Reset, QUICReset)
+		forgot := silent(r) || failedWith(&r, Reset, StreamReset, QUICReset)
 		return !forgot || !slices.Contains(transports, r.Transport) || l.recordElsewhere(r) == fails
 	})
 	if len(dead) == 0 {
@@ -166,11 +167,11 @@ const slowAfter = 0.5 // seconds
 
 // slow is told only of what stands: a dead address is not slow. The quickest of many
 // round trips counts: a lost packet makes some of them late, and so does a busy
-// machine. Connections may be answered by somebody in between: libp2p's first bytes are
+// machine; a reservation takes no less than one. Connections may be answered by somebody in between: libp2p's first bytes are
 // the first that go all the way. Relays that are as far from everybody are no network's.
 func slow(l *look, _ []obstacle) *obstacle {
 	stood := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
-	if len(stood) == 0 || quickest(stood) < slowAfter {
+	if len(stood) == 0 || quickest(slices.Concat(stood, succeeded(l.all(Reserve)))) < slowAfter {
 		return nil
 	}
 	same := slices.DeleteFunc(succeeded(slices.Concat(l.controls(Multistream), l.controls(QUIC))), func(o Record) bool {

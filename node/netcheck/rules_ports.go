@@ -43,12 +43,7 @@ func isNAT64(answer string) bool {
 
 // gotOut tells whether anything did, without a proxy.
 func gotOut(l *look) bool {
-	for _, w := range direct(l.ways) {
-		if w.passed(Connect) || w.passed(QUIC) {
-			return true
-		}
-	}
-	return len(succeeded(l.all(Datagram))) > 0
+	return len(direct(l.through(Connect)))+len(direct(l.through(QUIC)))+len(succeeded(l.all(Datagram))) > 0
 }
 
 // pageCame tells whether the page whose content is known came, by port 80 and

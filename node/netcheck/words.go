@@ -71,7 +71,7 @@ var causeWords = map[Cause]words{
 	SYNAnswered:        {"something answers every SYN itself", "It believes only handshakes, not connections.", "", ""},
 	PortalClosed:       {"a captive portal wants somebody to log in", "It waits, and joins by itself within seconds of the login.", "Open any page in a browser on this network, and log in.", ""},
 	DNSBlocked:         {"the network's resolver answers nothing", "It asks public resolvers over HTTPS and TLS, and uses addresses that need no name.", "", ""},
-	DNSInternalOnly:    {"the network's resolver knows no public names", "It lets the proxy look names up, asks public resolvers over HTTPS and TLS, and uses addresses that need no name.", "", ""},
+	DNSInternalOnly:    {"the network's resolver knows no public names", "It asks public resolvers over HTTPS and TLS, through the proxy where there is one, and uses addresses that need no name.", "", ""},
 	DNSTXTBlocked:      {"the network's resolver denies text records", "It asks public resolvers over HTTPS and TLS, and uses addresses that need no name.", "", "let the resolver answer TXT queries"},
 	DNSLies:            {"the network's resolver makes up answers", "It believes encrypted resolvers, and peers only when they prove who they are.", "", ""},
 	UDPTimeout:         {"silent UDP flows are forgotten", "It says something every 5 seconds.", "", ""},
