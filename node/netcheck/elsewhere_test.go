@@ -41,7 +41,7 @@ func TestAnotherRelaySaysLessThanTheSameOne(t *testing.T) {
 	}{
 		"a name that is not permitted":        {[]Record{failed(stranger, Reset)}, passed(stranger), failed(stranger, Reset), NameKilled, Certain, ""},
 		"a server that knows no such name":    {[]Record{failed(stranger, TLSHandshake)}, passed(stranger), failed(stranger, TLSHandshake), NameKilled, "", ""},
-		"a flow that is reset":                 {[]Record{failed(still, StreamReset)}, passed(still), failed(still, StreamReset), TCPTimeout, Certain, Likely},
+		"a flow that is reset":                {[]Record{failed(still, StreamReset)}, passed(still), failed(still, StreamReset), TCPTimeout, Certain, Likely},
 		"a flow that is forgotten":            {[]Record{failed(still, Timeout)}, passed(still), failed(still, Timeout), TCPTimeout, Certain, Likely},
 		"a flow that the other end has ended": {[]Record{failed(still, EOF)}, passed(still), failed(still, EOF), TCPTimeout, "", ""},
 		"a flow on which nothing comes":       {[]Record{deaf}, with(deaf, 30, 0), deaf, UDPTimeout, Likely, Possible},
