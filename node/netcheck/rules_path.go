@@ -167,8 +167,9 @@ const slowAfter = 0.5 // seconds
 
 // slow is told only of what stands: a dead address is not slow. The quickest of many
 // round trips counts: a lost packet makes some of them late, and so does a busy
-// machine; a reservation takes no less than one. Connections may be answered by somebody in between: libp2p's first bytes are
-// the first that go all the way. Relays that are as far from everybody are no network's.
+// machine; a reservation takes no less than one. Connections may be answered by somebody
+// in between: libp2p's first bytes are the first that go all the way. Relays that are as
+// far from everybody are no network's.
 func slow(l *look, _ []obstacle) *obstacle {
 	stood := succeeded(slices.Concat(l.all(Multistream), l.all(QUIC)))
 	if len(stood) == 0 || quickest(slices.Concat(stood, succeeded(l.all(Reserve)))) < slowAfter {
