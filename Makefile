@@ -60,7 +60,7 @@ matrix-full: ## the same with holds of ten minutes side by side; a quarter of an
 soak: ## what an idle donor costs, and a circuit that stays, for ten minutes
 	$(GO) test ./cmd/wce2e -run TestIdleDonors -v -soak 10m -timeout 20m
 
-confusion: ## every network of the lab diagnosed, against what is there: docs/confusion.svg; an hour
+confusion: ## every network of the lab diagnosed, against what is there: docs/confusion.svg; a quarter of an hour on two quiet cores
 	$(GO) test ./cmd/wce2e -run TestNoCauseIsTakenForAnother -v -confusion -seeds 3 -timeout 120m
 
 bench: ## every benchmark; three quarters of an hour on two quiet cores
