@@ -1,6 +1,7 @@
 package netcheck
 
 import (
+	"fmt"
 	"slices"
 )
 
@@ -202,8 +203,12 @@ func upgradeStripped(l *look, _ []obstacle) *obstacle {
 	if len(lost) == 0 || l.anyWay(func(w *way) bool { return w.passed(Upgrade) && w.transport == lost[0].transport }) {
 		return nil
 	}
-	if !slices.ContainsFunc(lost, func(w *way) bool { return w.passed(TLS) || w.transport != "ws" }) {
-		return shown(HTTPIntercepted, Likely, lost, nil, "Somebody answers plain HTTP in the relays' place: the answer to an upgrade was %d.", lost[0].failed().Facts.Status)
+	answer := "an upgrade gets no answer"
+	if status := lost[0].failed().Facts.Status; status != 0 {
+		answer = fmt.Sprintf("the answer to an upgrade was %d", status)
 	}
-	return shown(UpgradeStripped, Likely, lost, nil, "HTTP passes, and nothing may become WebSocket: the answer to an upgrade was %d.", lost[0].failed().Facts.Status)
+	if !slices.ContainsFunc(lost, func(w *way) bool { return w.passed(TLS) || w.transport != "ws" }) {
+		return shown(HTTPIntercepted, Likely, lost, nil, "Plain HTTP is taken by somebody in between: %s.", answer)
+	}
+	return shown(UpgradeStripped, Likely, lost, nil, "HTTP passes, and nothing may become WebSocket: %s.", answer)
 }
