@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,6 +196,28 @@ func TestAJobThatDoesNotFitALimitedCircuitGoesDirectly(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+func TestAPeerGetsAnotherChanceToPunchForAJobThatDoesNotFit(t *testing.T) {
+	relay, addr := strangersRelay(t)
+	donor, to := behind(t, relay, addr)
+	shut(t, donor)
+	n := startNode(t, Config{})
+	var begun atomic.Int32
+	donor.host.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if c.RemotePeer() == n.host.ID() && pathOf(c) == wire.Relayed {
+			begun.Add(1)
+		}
+	}})
+	if r := submit(t, n, to, wire.AnyPath, fixture(t, "sha256")); r.Status != string(wire.Succeeded) || r.Path != wire.Relayed {
+		t.Fatalf("%+v", r)
+	}
+	if r, _ := ask(t, n, to, wire.AnyPath, 2*time.Second, padded(t, 200_000)); !strings.Contains(r.Error, "no direct connection came") {
+		t.Errorf("%+v", r)
+	}
+	if begun.Load() != 2 {
+		t.Errorf("%d circuits began, at each of which the donor punches once; want 2", begun.Load())
 	}
 }
 

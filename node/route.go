@@ -103,6 +103,11 @@ func (r *router) to(ctx context.Context, job *parcel, wish wire.Path) (way route
 	if wish == wire.Relayed || way.path == wire.Direct {
 		return route{}, 0, fresh, fmt.Errorf("reach %s: %w", job.to.peer, lacks)
 	}
+	if !fresh {
+		if err := r.anew(ctx, job.to); err != nil {
+			return route{}, 0, true, fmt.Errorf("reach %s: %w; and anew: %w", job.to.peer, lacks, err)
+		}
+	}
 	if way, err = r.upgrade(ctx, job.to); err != nil {
 		return route{}, 0, true, fmt.Errorf("reach %s: %w; %w", job.to.peer, lacks, err)
 	}
@@ -176,11 +181,14 @@ func (r *router) living(ctx context.Context, p peer.ID, fits func(network.Conn) 
 	}
 }
 
-// working tells whether a job of ours is under way on c: route.stream, unlike all
-// others, does not tell the library a stream's protocol.
+// working tells whether a job is under way on c. Of ours, route.stream does not tell
+// the library the protocol, unlike all others of their streams.
 func working(c network.Conn) bool {
 	return slices.ContainsFunc(c.GetStreams(), func(s network.Stream) bool {
-		return s.Stat().Direction == network.DirOutbound && s.Protocol() == ""
+		if s.Stat().Direction == network.DirOutbound {
+			return s.Protocol() == ""
+		}
+		return slices.ContainsFunc(wire.Versions, func(v wire.Version) bool { return protocol.ID(v.Protocol()) == s.Protocol() })
 	})
 }
 
@@ -204,6 +212,19 @@ func narrowness(c network.Conn) int {
 		return 1
 	}
 	return 2
+}
+
+// anew gives a peer another circuit for the one that stands, unless that is in use.
+// A peer punches for a direct connection when a circuit begins and never again: when
+// this one did, neither end may have known yet where the world sees it.
+func (r *router) anew(ctx context.Context, t target) error {
+	for _, c := range r.host.Network().ConnsToPeer(t.peer) {
+		if pathOf(c) == wire.Direct || working(c) {
+			return nil
+		}
+		_ = c.Close() // the next one stands in its place
+	}
+	return r.connect(ctx, t, wire.AnyPath)
 }
 
 // upgrade waits for a direct connection to a peer that a circuit leads to. The
