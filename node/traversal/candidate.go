@@ -86,8 +86,7 @@ func (c *candidate) tend(ctx context.Context) {
 			c.rest(ctx, time.Now(), c.parted(time.Since(since)))
 		case alone:
 			c.keeper.starts.open() // the way of last time leads nowhere any more
-		case c.keeper.stirredSince(began):
-			c.failures, c.partings, c.refusals, c.cut = 0, 0, 0, cut{} // that was in another network
+		case c.keeper.stirredSince(began): // it says nothing about the network of now
 		default:
 			c.suspectNarrow(err)
 			if c.forget() {
@@ -95,6 +94,9 @@ func (c *candidate) tend(ctx context.Context) {
 			}
 			c.rest(ctx, began, rest{failures: c.failures})
 			c.failures++
+		}
+		if c.keeper.stirredSince(began) {
+			c.failures, c.partings, c.refusals, c.cut = 0, 0, 0, cut{} // that was in another network
 		}
 	}
 }

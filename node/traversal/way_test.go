@@ -193,6 +193,39 @@ func TestANetworkThatChangesEndsEveryWait(t *testing.T) {
 	}
 }
 
+func TestWhatFailedInTheFormerNetworkDoesNotLengthenTheWaitsOfThisOne(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	var dialled atomic.Int32
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			dialled.Add(1)
+			_ = c.Close()
+		}
+	}()
+	k := &Keeper{Host: newHost(t)}
+	k.reset()
+	k.starts.open()
+	k.mu.Lock()
+	c := k.candidateLocked(newHost(t).ID())
+	c.addLocked(tcpAddr(l.Addr()), true)
+	c.lists[configured] = true
+	c.failures = 10 // a minute's rest
+	k.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	k.tending.Go(func() { c.tend(ctx) })
+	t.Cleanup(func() { cancel(); k.ended() })
+	eventually(t, "try", 5*time.Second, func() bool { return dialled.Load() > 0 })
+	time.Sleep(500 * time.Millisecond) // by then it rests
+	before := dialled.Load()
+	k.NetworkChanged(ctx)
+	eventually(t, "second try after the change, a second after the first", 20*time.Second, func() bool { return dialled.Load() >= before+2 })
+}
+
 func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short: it waits for a path to be given up")
