@@ -88,6 +88,46 @@ func TestARememberedWayThatFailsHoldsNobodyUpAndIsReplaced(t *testing.T) {
 	}
 }
 
+func TestOnlyAWayThatLivesInThisNetworkIsRememberedWhenAReservationIsLost(t *testing.T) {
+	t.Parallel()
+	past, moved, now := time.Now().Add(-time.Hour), time.Now().Add(-time.Minute), time.Now()
+	for name, c := range map[string]struct {
+		stirred time.Time
+		other   holding
+		kept    bool
+	}{
+		"the other is silent":                  {moved, holding{made: past, heard: now, silent: true}, false},
+		"it has not answered since the move":   {moved, holding{made: past, heard: past}, false},
+		"it has":                               {moved, holding{made: past, heard: now}, true},
+		"it was made since the move":           {moved, holding{made: now}, true},
+		"there was no move":                    {time.Time{}, holding{made: past, heard: past}, true},
+		"there was none, and it is given up":   {time.Time{}, holding{made: past, heard: past, leaving: true}, false},
+		"its last renewal failed in all peace": {time.Time{}, holding{made: past, heard: past, failing: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			memory := &notebook{}
+			k := &Keeper{Host: newHost(t), Memory: memory, Want: 2}
+			k.reset()
+			k.stirred, k.kept = c.stirred, true
+			lost := &candidate{keeper: k}
+			for i, h := range []*holding{{made: past, silent: true}, &c.other} {
+				far := newHost(t, loopback)
+				h.keeper, h.used, h.conn = k, far.Addrs()[0], connected(t, t.Context(), k.Host, far)
+				k.held[far.ID()] = h
+				if i == 0 {
+					lost.id = far.ID()
+				}
+			}
+			k.drop(t.Context(), lost, k.held[lost.id], errDead)
+			k.ended()
+			if kept := len(memory.kept) > 0; kept != c.kept {
+				t.Errorf("kept: %+v", memory.kept)
+			}
+		})
+	}
+}
+
 func TestARememberedWayThatIsSilentHasAHeadStartOnly(t *testing.T) {
 	t.Parallel()
 	good := newHost(t, loopback)
