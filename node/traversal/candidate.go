@@ -223,15 +223,25 @@ func backoff(failures int, most time.Duration, luck float64) time.Duration {
 func jitter() float64 { return 0.8 + 0.4*rand.Float64() }
 
 // attend is with a connected candidate until the connection is gone: it takes a
-// reservation whenever one is lacking and this candidate may give one.
+// reservation whenever one is lacking and this candidate may give one. After a
+// change of the network the connection has to show that it lives: a dead one would
+// keep the candidate until the muxer's keepalive notices.
 func (c *candidate) attend(ctx context.Context, conn network.Conn, mine bool) {
 	k := c.keeper
 	k.Host.ConnManager().Protect(c.id, protectTag)
 	closed := k.closed(conn)
 	c.learnHop()
 	patience := time.Now().Add(identifyPatience)
+	stirred := k.stirs()
 	for ctx.Err() == nil && !isClosed(closed) {
-		change := k.change()
+		change := k.change() // of the network, too
+		if isClosed(stirred) {
+			stirred = k.stirs()
+			if Dead(ctx, conn, hurriedDead) {
+				_ = conn.Close()
+				return
+			}
+		}
 		wait, ready := c.mayAsk(patience)
 		if c.dispensable() {
 			c.letGo(conn, mine)

@@ -282,6 +282,29 @@ func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	eventually(t, "end of the reservation", hurriedDead+time.Second, func() bool { return len(past.of(wire.ReservationLost)) == 1 })
 }
 
+func TestAStandbyConnectionOfTheFormerNetworkIsLeftAsSoon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: it waits for a path to be given up")
+	}
+	t.Parallel()
+	relayHost, gone, here := newHost(t, loopback), newHost(t, loopback), newHost(t, loopback)
+	newRelay(t, relayHost)
+	c := newCable(t, hostPort(gone))
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost), c.addr.String() + "/p2p/" + gone.ID().String(), full(here)}}
+	past := keep(t, k)
+	connsTo := func(h host.Host) int { return len(k.Host.Network().ConnsToPeer(h.ID())) }
+	eventually(t, "reservation, and standby connections", 5*time.Second, func() bool {
+		return reservedOn(k, relayHost)() && connsTo(gone) == 1 && connsTo(here) == 1
+	})
+	time.Sleep(200 * time.Millisecond) // by then they are attended to
+	c.cut()
+	k.NetworkChanged(t.Context())
+	eventually(t, "end of the dead connection", 4*hurriedDead, func() bool { return connsTo(gone) == 0 })
+	if connsTo(here) != 1 || len(past.of(wire.ReservationLost)) != 0 {
+		t.Error("a connection that answers was given up as well")
+	}
+}
+
 func TestAPathTooNarrowForFullSizePacketsIsNoticedAndLeftForSmallerOnes(t *testing.T) {
 	t.Parallel()
 	relayHost := newHost(t, loopback)
