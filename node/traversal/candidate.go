@@ -86,8 +86,7 @@ func (c *candidate) tend(ctx context.Context) {
 			c.rest(ctx, time.Now(), c.parted(time.Since(since)))
 		case alone:
 			c.keeper.starts.open() // the way of last time leads nowhere any more
-		case c.keeper.stirredSince(began):
-			c.failures, c.partings, c.refusals, c.cut = 0, 0, 0, cut{} // that was in another network
+		case c.keeper.stirredSince(began): // it says nothing about the network of now
 		default:
 			c.suspectNarrow(err)
 			if c.forget() {
@@ -95,6 +94,9 @@ func (c *candidate) tend(ctx context.Context) {
 			}
 			c.rest(ctx, began, rest{failures: c.failures})
 			c.failures++
+		}
+		if c.keeper.stirredSince(began) {
+			c.failures, c.partings, c.refusals, c.cut = 0, 0, 0, cut{} // that was in another network
 		}
 	}
 }
@@ -221,15 +223,25 @@ func backoff(failures int, most time.Duration, luck float64) time.Duration {
 func jitter() float64 { return 0.8 + 0.4*rand.Float64() }
 
 // attend is with a connected candidate until the connection is gone: it takes a
-// reservation whenever one is lacking and this candidate may give one.
+// reservation whenever one is lacking and this candidate may give one. After a
+// change of the network the connection has to show that it lives: a dead one would
+// keep the candidate until the muxer's keepalive notices.
 func (c *candidate) attend(ctx context.Context, conn network.Conn, mine bool) {
 	k := c.keeper
 	k.Host.ConnManager().Protect(c.id, protectTag)
 	closed := k.closed(conn)
 	c.learnHop()
 	patience := time.Now().Add(identifyPatience)
+	stirred := k.stirs()
 	for ctx.Err() == nil && !isClosed(closed) {
-		change := k.change()
+		change := k.change() // of the network, too
+		if isClosed(stirred) {
+			stirred = k.stirs()
+			if Dead(ctx, conn, hurriedDead) {
+				_ = conn.Close()
+				return
+			}
+		}
 		wait, ready := c.mayAsk(patience)
 		if c.dispensable() {
 			c.letGo(conn, mine)

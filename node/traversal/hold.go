@@ -416,9 +416,7 @@ func (k *Keeper) drop(ctx context.Context, c *candidate, h *holding, why error) 
 		return
 	}
 	k.tellChanged()
-	if others := k.holdings(); len(others) > 0 {
-		k.memorize(&others[0])
-	}
+	k.memorizeStanding()
 	if errors.Is(why, errDead) || errors.Is(why, errNarrow) || errors.Is(why, errBetterWay) {
 		_ = h.conn.Close()
 	}

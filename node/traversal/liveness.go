@@ -61,7 +61,7 @@ func (p *pinger) run(ctx context.Context) error {
 	every, dead := cmp.Or(p.every, pingEvery), cmp.Or(p.dead, deadAfter)
 	alive := time.Now()
 	for {
-		began := time.Now()
+		began, hurry := time.Now(), p.hurries()
 		rtt, err := p.ping(ctx, patience(dead-time.Since(alive)))
 		if ctx.Err() != nil {
 			return nil
@@ -73,7 +73,7 @@ func (p *pinger) run(ctx context.Context) error {
 		p.report(rtt, err)
 		if err == nil || answered(p.conn, err) {
 			alive = time.Now()
-			if p.pause(ctx, every-time.Since(began)) {
+			if pauseUnless(ctx, hurry, every-time.Since(began)) {
 				alive = time.Now().Add(hurriedDead - dead)
 			}
 			if ctx.Err() != nil {
@@ -91,12 +91,16 @@ func (p *pinger) run(ctx context.Context) error {
 	}
 }
 
-// pause waits, and tells whether it ended early since there is a hurry.
-func (p *pinger) pause(ctx context.Context, d time.Duration) bool {
-	var hurry <-chan struct{}
-	if p.hurry != nil {
-		hurry = p.hurry()
+// hurries is closed when there is a hurry from now on; nil never is.
+func (p *pinger) hurries() <-chan struct{} {
+	if p.hurry == nil {
+		return nil
 	}
+	return p.hurry()
+}
+
+// pauseUnless waits, and tells whether it ended early since there is a hurry.
+func pauseUnless(ctx context.Context, hurry <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -46,6 +47,39 @@ func pingFor(t *testing.T, to host.Host, d time.Duration) error {
 	p := pinger{conn: conn, every: 100 * time.Millisecond, dead: 2 * time.Second,
 		report: func(time.Duration, error) {}, speaks: func() bool { return true }}
 	return p.run(ctx)
+}
+
+func TestAHurryThatFallsIntoAPingIsNotMissed(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex // guards the field below
+	hurry := make(chan struct{})
+	h := newHost(t, loopback)
+	h.SetStreamHandler(ping.ID, func(s network.Stream) {
+		mu.Lock()
+		close(hurry)
+		hurry = make(chan struct{})
+		mu.Unlock()
+		_, _ = io.Copy(s, s)
+	})
+	var pings atomic.Int32
+	p := pinger{
+		conn: connected(t, t.Context(), newHost(t), h), every: time.Hour,
+		report: func(time.Duration, error) { pings.Add(1) },
+		speaks: func() bool { return true },
+		hurry: func() <-chan struct{} {
+			mu.Lock()
+			defer mu.Unlock()
+			return hurry
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx) }()
+	eventually(t, "second ping at once", 5*time.Second, func() bool { return pings.Load() >= 2 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOnlySilenceCountsAgainstAPath(t *testing.T) {

@@ -112,6 +112,18 @@ func (k *Keeper) memorize(h *holding) {
 	k.tending.Go(func() { k.Memory.Keep(way) })
 }
 
+// memorizeStanding keeps the way of the first reservation that is known to live in
+// this network. After a move the others may be as dead as the one that was
+// lost, and not be found silent yet.
+func (k *Keeper) memorizeStanding() {
+	for _, h := range k.holdings() {
+		if h.sound() && (!k.stirredSince(h.heard) || !k.stirredSince(h.made)) {
+			k.memorize(&h)
+			return
+		}
+	}
+}
+
 // Way tells how the first of Relays was reached, nil while there is none.
 func (k *Keeper) Way() *wire.WayStatus {
 	for _, h := range k.holdings() {

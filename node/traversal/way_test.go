@@ -88,6 +88,46 @@ func TestARememberedWayThatFailsHoldsNobodyUpAndIsReplaced(t *testing.T) {
 	}
 }
 
+func TestOnlyAWayThatLivesInThisNetworkIsRememberedWhenAReservationIsLost(t *testing.T) {
+	t.Parallel()
+	past, moved, now := time.Now().Add(-time.Hour), time.Now().Add(-time.Minute), time.Now()
+	for name, c := range map[string]struct {
+		stirred time.Time
+		other   holding
+		kept    bool
+	}{
+		"the other is silent":                  {moved, holding{made: past, heard: now, silent: true}, false},
+		"it has not answered since the move":   {moved, holding{made: past, heard: past}, false},
+		"it has":                               {moved, holding{made: past, heard: now}, true},
+		"it was made since the move":           {moved, holding{made: now}, true},
+		"there was no move":                    {time.Time{}, holding{made: past, heard: past}, true},
+		"there was none, and it is given up":   {time.Time{}, holding{made: past, heard: past, leaving: true}, false},
+		"its last renewal failed in all peace": {time.Time{}, holding{made: past, heard: past, failing: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			memory := &notebook{}
+			k := &Keeper{Host: newHost(t), Memory: memory, Want: 2}
+			k.reset()
+			k.stirred, k.kept = c.stirred, true
+			lost := &candidate{keeper: k}
+			for i, h := range []*holding{{made: past, silent: true}, &c.other} {
+				far := newHost(t, loopback)
+				h.keeper, h.used, h.conn = k, far.Addrs()[0], connected(t, t.Context(), k.Host, far)
+				k.held[far.ID()] = h
+				if i == 0 {
+					lost.id = far.ID()
+				}
+			}
+			k.drop(t.Context(), lost, k.held[lost.id], errDead)
+			k.ended()
+			if kept := len(memory.kept) > 0; kept != c.kept {
+				t.Errorf("kept: %+v", memory.kept)
+			}
+		})
+	}
+}
+
 func TestARememberedWayThatIsSilentHasAHeadStartOnly(t *testing.T) {
 	t.Parallel()
 	good := newHost(t, loopback)
@@ -193,6 +233,39 @@ func TestANetworkThatChangesEndsEveryWait(t *testing.T) {
 	}
 }
 
+func TestWhatFailedInTheFormerNetworkDoesNotLengthenTheWaitsOfThisOne(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	var dialled atomic.Int32
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			dialled.Add(1)
+			_ = c.Close()
+		}
+	}()
+	k := &Keeper{Host: newHost(t)}
+	k.reset()
+	k.starts.open()
+	k.mu.Lock()
+	c := k.candidateLocked(newHost(t).ID())
+	c.addLocked(tcpAddr(l.Addr()), true)
+	c.lists[configured] = true
+	c.failures = 10 // a minute's rest
+	k.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	k.tending.Go(func() { c.tend(ctx) })
+	t.Cleanup(func() { cancel(); k.ended() })
+	eventually(t, "try", 5*time.Second, func() bool { return dialled.Load() > 0 })
+	time.Sleep(500 * time.Millisecond) // by then it rests
+	before := dialled.Load()
+	k.NetworkChanged(ctx)
+	eventually(t, "second try after the change, a second after the first", 20*time.Second, func() bool { return dialled.Load() >= before+2 })
+}
+
 func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short: it waits for a path to be given up")
@@ -207,6 +280,29 @@ func TestAConnectionOfTheFormerNetworkIsNoticedSooner(t *testing.T) {
 	c.cut()
 	k.NetworkChanged(t.Context())
 	eventually(t, "end of the reservation", hurriedDead+time.Second, func() bool { return len(past.of(wire.ReservationLost)) == 1 })
+}
+
+func TestAStandbyConnectionOfTheFormerNetworkIsLeftAsSoon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: it waits for a path to be given up")
+	}
+	t.Parallel()
+	relayHost, gone, here := newHost(t, loopback), newHost(t, loopback), newHost(t, loopback)
+	newRelay(t, relayHost)
+	c := newCable(t, hostPort(gone))
+	k := &Keeper{Host: newHost(t), Bootstrap: []string{full(relayHost), c.addr.String() + "/p2p/" + gone.ID().String(), full(here)}}
+	past := keep(t, k)
+	connsTo := func(h host.Host) int { return len(k.Host.Network().ConnsToPeer(h.ID())) }
+	eventually(t, "reservation, and standby connections", 5*time.Second, func() bool {
+		return reservedOn(k, relayHost)() && connsTo(gone) == 1 && connsTo(here) == 1
+	})
+	time.Sleep(200 * time.Millisecond) // by then they are attended to
+	c.cut()
+	k.NetworkChanged(t.Context())
+	eventually(t, "end of the dead connection", 4*hurriedDead, func() bool { return connsTo(gone) == 0 })
+	if connsTo(here) != 1 || len(past.of(wire.ReservationLost)) != 0 {
+		t.Error("a connection that answers was given up as well")
+	}
 }
 
 func TestAPathTooNarrowForFullSizePacketsIsNoticedAndLeftForSmallerOnes(t *testing.T) {

@@ -147,7 +147,8 @@ func (f *Finder) Reset() {
 }
 
 // inOrder puts the route that stood last before the others, and those that came
-// to nothing behind them, where they wait until the others have failed.
+// to nothing behind them, where they wait until the others have failed, or have
+// had a while.
 func (f *Finder) inOrder(attempts []attempt) []attempt {
 	f.mu.Lock()
 	won, stood, bad := f.won, f.stood, maps.Clone(f.bad)

@@ -143,7 +143,7 @@ func TestWayThatWorkedIsTriedFirst(t *testing.T) {
 // Some firewalls answer every SYN themselves.
 func TestWayThatCameToNothingWaitsForTheOthers(t *testing.T) {
 	t.Parallel()
-	n := corporate(t, &web{pause: 8 * stagger})
+	n := corporate(t, &web{pause: 4 * stagger})
 	n.lead(relayAddr, serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
 	f := n.finder(withProxy())
 	conn, route, err := f.Dial(t.Context(), relay)
@@ -165,6 +165,34 @@ func TestWayThatCameToNothingIsStillTheLastResort(t *testing.T) {
 	f := n.finder(withProxy())
 	f.CameToNothing("")
 	dial(t, f, relay, "")
+}
+
+// One sick relay behind a good proxy makes the proxy look bad, and a silent way
+// takes as long to fail as the whole dial may.
+func TestWayThatCameToNothingDoesNotWaitForASilentOneToFail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		silent, bad string
+	}{
+		"the proxy, where all else is dropped":      {relayAddr, proxyURL},
+		"the direct way, beside a proxy that hangs": {"10.0.0.1:3128", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := corporate(t, &web{})
+			n.lead(relayAddr, serve(t, echo))
+			n.lead(c.silent, "")
+			f := n.finder(withProxy())
+			f.CameToNothing(c.bad)
+			ctx, cancel := context.WithTimeout(t.Context(), connectTimeout-time.Second)
+			defer cancel()
+			conn, route, err := f.Dial(ctx, relay)
+			if err != nil || route != c.bad {
+				t.Fatalf("by %q: %v", route, err)
+			}
+			_ = conn.Close()
+		})
+	}
 }
 
 func TestWayThatWorksAgainWaitsForNobody(t *testing.T) {

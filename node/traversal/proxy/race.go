@@ -10,11 +10,17 @@ import (
 // addresses: most proxies answer within it, and a person does not notice it.
 const stagger = 250 * time.Millisecond
 
+// lastAfter is how long the others have in which to stand or fail before what
+// comes last is tried beside them. Where every packet but the proxy's is dropped,
+// the direct way takes connectTimeout to fail, which is all that a dial of web
+// traffic has; what is left is enough for TLS and the upgrade.
+const lastAfter = 2 * time.Second
+
 // attempt is one way to try.
 type attempt struct {
 	route string // the proxy's URL; empty: none
 	late  bool   // the route is not known yet
-	last  bool   // only when every other way has failed
+	last  bool   // when every other way has failed, or had lastAfter
 	dial  func(context.Context) (net.Conn, string, error)
 }
 
@@ -42,15 +48,19 @@ func race(ctx context.Context, attempts []attempt) (net.Conn, string, []error) {
 			}
 		}
 	}
-	next, running := 0, 0
+	next, running, began := 0, 0, time.Now()
 	var errs []error
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for running > 0 || next < len(attempts) && ctx.Err() == nil {
 		select {
 		case <-timer.C:
-			if next == len(attempts) || ctx.Err() != nil || attempts[next].last && running > 0 {
+			if next == len(attempts) || ctx.Err() != nil {
 				continue // the result of another one wakes us
+			}
+			if left := lastAfter - time.Since(began); attempts[next].last && running > 0 && left > 0 {
+				timer.Reset(left)
+				continue
 			}
 			running++
 			go begin(attempts[next])

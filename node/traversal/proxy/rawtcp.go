@@ -67,7 +67,7 @@ func FromPort(ctx context.Context, port int) context.Context {
 }
 
 // plan puts the proxies for everything first, and the others behind the direct
-// way, to wait until it has failed: most carry nothing but the web.
+// way, to wait until it has failed or had a while: most carry nothing but the web.
 func (d rawTCP) plan(target string) []attempt {
 	f := d.finder
 	if f.bypassed(target) {
