@@ -217,19 +217,55 @@ func refusal(ctx context.Context, v wire.Version, err error) error {
 	return err
 }
 
+// lastWord is what a donor that no longer reads is given to say why.
+const lastWord = 2 * time.Second
+
+// roundTrip sends a request, and reads the answer meanwhile: a donor that turns
+// it away answers before it has read it all, and may read no further.
 func roundTrip(stream network.MuxedStream, v wire.Version, payload []byte) (wire.TaskDispatchResponse, error) {
-	if _, err := io.Copy(stream, bytes.NewReader(payload)); err != nil {
-		return wire.TaskDispatchResponse{}, fmt.Errorf("send: %w", err)
-	}
-	if err := stream.CloseWrite(); err != nil {
-		return wire.TaskDispatchResponse{}, fmt.Errorf("send: %w", err)
-	}
+	sent := make(chan error, 1)
+	go func() {
+		err := send(stream, payload)
+		if err != nil {
+			stream.SetReadDeadline(time.Now().Add(lastWord))
+		}
+		sent <- err
+	}()
 	raw, err := io.ReadAll(io.LimitReader(stream, int64(v.MaxResponse())+1))
 	if err != nil {
-		return wire.TaskDispatchResponse{}, fmt.Errorf("wait for the answer: %w", err)
+		return wire.TaskDispatchResponse{}, waitingFailed(sent, err)
 	}
+	// Who has answered needs no more; and nobody may close a stream during a write.
+	stream.SetWriteDeadline(time.Now())
+	<-sent
 	if len(raw) == 0 {
 		return wire.TaskDispatchResponse{}, errors.New("wait for the answer: the donor closed the stream without one")
 	}
 	return v.DecodeResponse(raw)
+}
+
+// send writes a request and closes the writing side.
+func send(stream network.MuxedStream, payload []byte) error {
+	_, err := io.Copy(stream, bytes.NewReader(payload))
+	if err == nil {
+		err = stream.CloseWrite()
+	}
+	if err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}
+
+// waitingFailed tells what the reading of an answer failed at: the sending may
+// not be done, or have failed before.
+func waitingFailed(sent <-chan error, err error) error {
+	select {
+	case failed := <-sent:
+		if failed != nil {
+			return failed
+		}
+		return fmt.Errorf("wait for the answer: %w", err)
+	default:
+		return fmt.Errorf("send: %w", err)
+	}
 }

@@ -43,8 +43,10 @@ const (
 	// answered: 64 MiB at most.
 	maxLarge = 4
 	// drainTimeout bounds the reading past of a request that was answered
-	// unread: peers want to be rid of it before they look for an answer.
+	// unread: peers want to be rid of it before they look for an answer. For as
+	// many as maxDrains at once it is as long as a large request may take.
 	drainTimeout = 20 * time.Second
+	maxDrains    = 16
 	// refusalEvery is how often a refusal is recorded. All are counted.
 	refusalEvery = time.Minute
 	// answerLeaves is what a written answer is given to get onto the network.
@@ -62,6 +64,7 @@ type jobServer struct {
 	circuits  *circuits
 	receiving chan struct{} // one element for each request that is being read
 	large     chan struct{} // one element for each large request, from reading to answer
+	drains    chan struct{} // one element for each large request that is read past without haste
 
 	mu          sync.Mutex // guards the fields below
 	counts      wire.JobCounts
@@ -135,10 +138,10 @@ func (s *jobServer) turnAway(stream jobStream, answer wire.TaskDispatchResponse)
 		err = stream.write(p)
 	}
 	if err == nil {
-		err = errors.Join(stream.CloseWrite(), stream.SetReadDeadline(time.Now().Add(drainTimeout)))
+		err = stream.CloseWrite()
 	}
 	if err == nil {
-		_, err = io.Copy(io.Discard, io.LimitReader(stream, int64(stream.version.MaxRequest())))
+		err = s.drain(stream)
 	}
 	if err != nil {
 		s.log.Debug("a stream of somebody turned away failed", "peer", stream.Conn().RemotePeer().String(), "err", err)
@@ -146,6 +149,22 @@ func (s *jobServer) turnAway(stream jobStream, answer wire.TaskDispatchResponse)
 		return
 	}
 	stream.Close()
+}
+
+// drain reads past a request.
+func (s *jobServer) drain(stream jobStream) error {
+	timeout := drainTimeout
+	if stream.version != wire.V10 {
+		select {
+		case s.drains <- struct{}{}:
+			defer func() { <-s.drains }()
+			timeout = largeTimeout
+		default: // strangers shall not have us keep any number of streams for that long
+		}
+	}
+	past := paced{stream.Stream, time.Now().Add(timeout)}
+	_, err := io.Copy(io.Discard, io.LimitReader(past, int64(stream.version.MaxRequest())))
+	return err
 }
 
 // farewell lets the jobs that were preempted tell their submitters. An answer

@@ -284,7 +284,7 @@ func (n *node) serveJobs() error {
 	n.jobs = &jobServer{
 		ctx: ctx, policy: who, runner: n.runner, rec: n.rec, log: n.log, circuits: &n.circuits,
 		keep: n.host.ConnManager(), receiving: make(chan struct{}, max(2*runtime.NumCPU(), minReceiving)),
-		large: make(chan struct{}, maxLarge),
+		large: make(chan struct{}, maxLarge), drains: make(chan struct{}, maxDrains),
 	}
 	n.submitter = &submitter{router: &router{host: n.host, circuits: &n.circuits}, rec: n.rec}
 	for _, v := range wire.Versions {

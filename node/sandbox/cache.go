@@ -160,9 +160,8 @@ func (c *moduleCache) dropLocked(e *cacheEntry) error {
 	return e.mod.close(context.Background())
 }
 
-// close waits for compilers until ctx ends, and frees all modules. No job is
-// under way any more.
-func (c *moduleCache) close(ctx context.Context) error {
+// wait starts no more compilers, and waits for those under way until ctx ends.
+func (c *moduleCache) wait(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
@@ -170,9 +169,14 @@ func (c *moduleCache) close(ctx context.Context) error {
 	go func() { c.working.Wait(); close(done) }()
 	select {
 	case <-done:
+		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("close sandbox: wait for compilers: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for compilers: %w", context.Cause(ctx))
 	}
+}
+
+// close frees all modules. Neither jobs nor compilers are under way any more.
+func (c *moduleCache) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error

@@ -128,7 +128,8 @@ func setDefault[T comparable](value *T, byDefault T) {
 func (r *Runner) Limits() Limits { return r.limits }
 
 // Close ends the running jobs as Preempted, waits for them until ctx ends, and
-// frees what the runner holds. Further jobs fail.
+// frees what the runner holds. Further jobs fail. A compiler that ctx does not
+// give the time to end is a warning: it cannot be stopped, and nobody waits for it.
 func (r *Runner) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.stopped = true
@@ -138,10 +139,14 @@ func (r *Runner) Close(ctx context.Context) error {
 	go func() { r.jobs.Wait(); close(done) }()
 	select {
 	case <-done:
-		return r.cache.close(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("close sandbox: wait for running jobs: %w", context.Cause(ctx))
 	}
+	if err := r.cache.wait(ctx); err != nil {
+		r.limits.Log.Warn("compiled modules are not freed", "err", err)
+		return nil
+	}
+	return r.cache.close()
 }
 
 // enter counts a job in; it fails after Close.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -229,6 +230,24 @@ func TestClosePreemptsWhatRuns(t *testing.T) {
 	}
 	if res := r.Run(t.Context(), Job{Module: assemble()}); res.Status != wire.Preempted {
 		t.Errorf("after Close: %s", res.Status)
+	}
+}
+
+func TestACompilerThatGoesOnIsNoFailureOfClose(t *testing.T) {
+	var log strings.Builder
+	r, err := New(t.Context(), Limits{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cache.working.Add(1) // one that does not end
+	defer r.cache.working.Done()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "wait for compilers") {
+		t.Errorf("log: %q", log.String())
 	}
 }
 

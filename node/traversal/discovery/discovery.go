@@ -147,14 +147,15 @@ func (d *Discovery) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends everything, and writes the cache a last time.
+// Close ends everything, and writes the cache a last time. That it cannot be
+// written is a warning, as it is while running.
 func (d *Discovery) Close() error {
 	d.closing.Do(func() {
 		d.cfg.Host.RemoveStreamHandler(d.mesh.exchange)
 		d.closed = errors.Join(d.gossip.close(), d.events.Close())
 		d.cancel()
 		d.running.Wait()
-		d.closed = errors.Join(d.closed, d.save())
+		d.save()
 	})
 	return d.closed
 }
@@ -338,15 +339,16 @@ func (d *Discovery) keepCache(ctx context.Context) {
 			case <-time.After(d.pace.save):
 			}
 		}
-		if err := d.save(); err != nil {
-			d.log.Warn("relays not remembered", "err", err)
-		}
+		d.save()
 	}
 }
 
-func (d *Discovery) save() error {
+// save writes the cache, if it is kept.
+func (d *Discovery) save() {
 	if d.cfg.Dir == "" {
-		return nil
+		return
 	}
-	return saveCache(d.cfg.Dir, d.table.best())
+	if err := saveCache(d.cfg.Dir, d.table.best()); err != nil {
+		d.log.Warn("relays not remembered", "err", err)
+	}
 }
