@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -332,6 +333,40 @@ func TestALargeRequestWaitsForAPlaceOfItsOwn(t *testing.T) {
 		}
 	}
 	await(t, "its place given back", func() bool { return len(donor.jobs.large) == maxLarge-1 })
+}
+
+func TestAShortRequestThatMayBeAnsweredAtLengthWaitsForAPlaceToo(t *testing.T) {
+	n := startNode(t, Config{})
+	donor := startNode(t, Config{Allow: []string{"any"}})
+	for range maxLarge {
+		donor.jobs.large <- struct{}{}
+	}
+	if r := submit(t, n, donor.addr("tcp"), wire.AnyPath, fixture(t, "noop")); r.Status != string(wire.Succeeded) {
+		t.Fatalf("by 1.0.0, whose answers are short: %+v", r)
+	}
+	task := fixture(t, "noop")
+	request, err := wire.V11.EncodeRequest(wire.NewRequest("12345678901234567890123456", "noop", task.Module, task.Input))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := n.host.NewStream(t.Context(), donor.host.ID(), protocol.ID(wire.V11.Protocol()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(request); err != nil || s.CloseWrite() != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan []byte, 1)
+	go func() { raw, _ := io.ReadAll(s); answered <- raw }()
+	select {
+	case raw := <-answered:
+		t.Errorf("it was answered although there was no place: %q", raw)
+	case <-time.After(100 * time.Millisecond):
+		<-donor.jobs.large
+		if r, err := wire.V11.DecodeResponse(<-answered); err != nil || r.Status != wire.Succeeded {
+			t.Errorf("%+v %v", r, err)
+		}
+	}
 }
 
 func TestWhatACircuitLacksIsNamed(t *testing.T) {

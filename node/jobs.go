@@ -63,7 +63,7 @@ type jobServer struct {
 	keep      connmgr.ConnManager
 	circuits  *circuits
 	receiving chan struct{} // one element for each request that is being read
-	large     chan struct{} // one element for each large request, from reading to answer
+	large     chan struct{} // one element for each request that may be large, or its answer, until that is written
 	drains    chan struct{} // one element for each large request that is read past without haste
 
 	mu          sync.Mutex // guards the fields below
@@ -322,11 +322,12 @@ func awaitPlace(places chan struct{}) error {
 }
 
 // receive reads one request, which ends where the submitter closes its side,
-// and gives back the place of receiving. A request that shows to be a large one
+// and gives back the place of receiving. One that is large, or may be answered at
+// length (64 MiB, which wait here for as long as the submitter takes to read them),
 // moves to a place of large, which it has until done is called.
 func (s *jobServer) receive(stream jobStream) (_ wire.TaskDispatchRequest, done func(), err error) {
 	raw, err := stream.request(nil, wire.MaxRequest, requestTimeout)
-	if err == nil && len(raw) > wire.MaxRequest && stream.version != wire.V10 {
+	if err == nil && stream.version != wire.V10 {
 		<-s.receiving
 		return s.receiveLarge(stream, raw)
 	}

@@ -123,7 +123,7 @@ func networksToLookAt(t *testing.T) (list []*looked) {
 
 func TestNoCauseIsTakenForAnother(t *testing.T) {
 	if !*confusion {
-		t.Skip("SKIPPED: without -confusion: it takes an hour; make confusion does it")
+		t.Skip("SKIPPED: without -confusion: it takes a quarter of an hour; make confusion does it")
 	}
 	list := networksToLookAt(t)
 	anew := readReports(t, list) == 0
