@@ -66,6 +66,10 @@ const (
 	// An authority that refuses is asked again after 5 minutes, then twice as
 	// long each time: Let's Encrypt allows five failures an hour.
 	acmeRetry, maxACMERetry = 5 * time.Minute, 6 * time.Hour
+	// renewalLook is how often is looked whether the certificate was renewed. The
+	// manager does that when a third of its life is left, and when it cannot, tries
+	// again every hour, silently.
+	renewalLook = 12 * time.Hour
 )
 
 // acmeCertificates shows the authority's certificate once there is one, and the
@@ -76,6 +80,7 @@ type acmeCertificates struct {
 	own      *ownCertificate
 	m        *autocert.Manager
 	refusals *acmeRefusals
+	look     time.Duration // renewalLook
 
 	issued atomic.Bool // m has a certificate: asking for it does not wait
 
@@ -93,7 +98,7 @@ func newACMECertificates(dir string, cfg ACME, own *ownCertificate, log *slog.Lo
 	web.TLSClientConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}
 	refusals := &acmeRefusals{web: web}
 	return &acmeCertificates{
-		domain: cfg.Domain, log: log, own: own, refusals: refusals,
+		domain: cfg.Domain, log: log, own: own, refusals: refusals, look: renewalLook,
 		m: &autocert.Manager{
 			Prompt: autocert.AcceptTOS,
 			// By authority: a certificate from its test directory would else
@@ -112,27 +117,60 @@ func newACMECertificates(dir string, cfg ACME, own *ownCertificate, log *slog.Lo
 // cacheName is the authority's host, as the name of a directory.
 func cacheName(u *url.URL) string { return strings.ReplaceAll(u.Host, ":", "_") }
 
-// obtain gets the certificate, however long it takes, until ctx ends. The
-// listener on 443 must be up: the authority looks for it. Renewals happen by
-// themselves from then on.
+// obtain gets the certificate, however long it takes, and then sees to it that its
+// renewals do not fail silently, until ctx ends. The listener on 443 must be up: the
+// authority looks for it.
 func (c *acmeCertificates) obtain(ctx context.Context) {
-	for wait := acmeRetry; ; wait = min(2*wait, maxACMERetry) {
-		cert, err := c.m.GetCertificate(c.hello())
-		if err == nil {
-			c.issued.Store(true)
-			c.log.Info("certificate of a known authority", "domain", c.domain, "issuer", cert.Leaf.Issuer.String(), "until", cert.Leaf.NotAfter)
+	for wait := acmeRetry; !c.obtained(wait); wait = min(2*wait, maxACMERetry) {
+		if !sleep(ctx, wait) {
 			return
-		}
-		if detail := c.refusals.last(); detail != "" {
-			err = fmt.Errorf("%w: the authority says: %s", err, detail)
-		}
-		c.log.Warn("no certificate of a known authority yet, the self-signed one serves", "domain", c.domain, "again_in", wait, "err", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
 		}
 	}
+	for sleep(ctx, c.look) {
+		c.tellIfLate(time.Now())
+	}
+}
+
+// obtained asks once, and tells what came of it.
+func (c *acmeCertificates) obtained(wait time.Duration) bool {
+	cert, err := c.m.GetCertificate(c.hello())
+	if err == nil {
+		c.issued.Store(true)
+		c.log.Info("certificate of a known authority", "domain", c.domain, "issuer", cert.Leaf.Issuer.String(), "until", cert.Leaf.NotAfter)
+		return true
+	}
+	if detail := c.refusals.last(); detail != "" && !strings.Contains(err.Error(), detail) {
+		err = fmt.Errorf("%w: the authority says: %s", err, detail)
+	}
+	c.log.Warn("no certificate of a known authority yet, the self-signed one serves", "domain", c.domain, "again_in", wait, "err", err)
+	return false
+}
+
+// tellIfLate warns of a certificate that should have been renewed by now: a quarter
+// of its life is left, or less.
+func (c *acmeCertificates) tellIfLate(now time.Time) {
+	leaf := c.leaf()
+	if leaf == nil || leaf.NotAfter.Sub(now) > leaf.NotAfter.Sub(leaf.NotBefore)/4 {
+		return
+	}
+	why := c.refusals.last()
+	if why == "" {
+		why = "the authority has not said why"
+	}
+	c.log.Warn("the certificate of a known authority is not renewed, once it has ended the self-signed one serves",
+		"domain", c.domain, "until", leaf.NotAfter, "err", why)
+}
+
+// leaf is the authority's certificate, even when it has ended; nil: there is none yet.
+func (c *acmeCertificates) leaf() *x509.Certificate {
+	if !c.issued.Load() {
+		return nil
+	}
+	cert, err := c.m.GetCertificate(c.hello())
+	if err != nil {
+		return nil
+	}
+	return cert.Leaf
 }
 
 // hello is a client that takes an ECDSA certificate. The manager would keep a
@@ -187,7 +225,7 @@ func (c *acmeCertificates) Hashes() [][]byte {
 
 // acmeRefusals reads along with the authority's answers: the manager drops why
 // a challenge failed ("connection refused", say), which is what an operator has
-// to know.
+// to know, and of a renewal that failed it says nothing at all.
 type acmeRefusals struct {
 	web http.RoundTripper
 
@@ -200,8 +238,16 @@ const maxACMEAnswer = 64 << 10
 
 func (a *acmeRefusals) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := a.web.RoundTrip(r)
-	if err != nil || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-		return resp, err
+	if err != nil {
+		a.note(err.Error())
+		return nil, err
+	}
+	kind := resp.Header.Get("Content-Type")
+	if !strings.HasPrefix(kind, "application/json") && !strings.HasPrefix(kind, "application/problem+json") {
+		if resp.StatusCode >= http.StatusBadRequest {
+			a.note(resp.Status)
+		}
+		return resp, nil
 	}
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxACMEAnswer))
 	if err != nil {
@@ -216,24 +262,32 @@ func (a *acmeRefusals) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// learn looks for the reason in an answer of any kind; only authorizations
-// (RFC 8555, section 7.1.4) have one.
+// learn looks for the reason in an answer of any kind: problems (RFC 7807) have
+// one, and authorizations (RFC 8555, section 7.1.4).
 func (a *acmeRefusals) learn(answer []byte) {
-	var authorization struct {
+	var said struct {
+		Detail     string
 		Challenges []struct {
 			Error struct{ Detail string }
 		}
 	}
-	if json.Unmarshal(answer, &authorization) != nil {
+	if json.Unmarshal(answer, &said) != nil {
 		return
 	}
-	for _, c := range authorization.Challenges {
-		if c.Error.Detail != "" {
-			a.mu.Lock()
-			a.detail = c.Error.Detail
-			a.mu.Unlock()
-		}
+	a.note(said.Detail)
+	for _, c := range said.Challenges {
+		a.note(c.Error.Detail)
 	}
+}
+
+// note remembers a reason; "" is none.
+func (a *acmeRefusals) note(why string) {
+	if why == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.detail = why
 }
 
 // last is the latest reason, told once.

@@ -3,14 +3,20 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +29,7 @@ import (
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
+	"golang.org/x/crypto/acme/autocert"
 )
 
 func certificatesOf(t *testing.T, dir string, cfg ACME) certificates {
@@ -247,6 +254,104 @@ func TestAnAuthoritysRefusalIsToldInItsOwnWords(t *testing.T) {
 	await(t, "the reason in the log", func() bool {
 		return strings.Contains(text.String(), "Failed to connect to 127.0.0.1:1 for the tls-alpn-01 challenge")
 	})
+}
+
+// failingAuthority grants nothing, and had granted a certificate with so much of its
+// 90 days left, which lies in dir.
+func failingAuthority(t *testing.T, dir string, left time.Duration) (cfg ACME, until time.Time) {
+	t.Helper()
+	authority := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "", http.StatusTeapot)
+	}))
+	t.Cleanup(authority.Close)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until = time.Now().Add(left).Truncate(time.Second)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{testDomain}, NotBefore: until.Add(-90 * 24 * time.Hour), NotAfter: until,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := append(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	u, err := url.Parse(authority.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := autocert.DirCache(filepath.Join(dir, acmeDir, cacheName(u)))
+	if err := cache.Put(t.Context(), testDomain, kept); err != nil {
+		t.Fatal(err)
+	}
+	return ACME{Domain: testDomain, Directory: authority.URL, Roots: rootsOf(authority)}, until
+}
+
+func TestARenewalThatKeepsFailingIsToldWithItsReason(t *testing.T) {
+	dir, text := newDir(t), &logText{}
+	cfg, _ := failingAuthority(t, dir, 20*24*time.Hour)
+	certs, err := newCertificates(dir, cfg, discardTo(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := certs.(*acmeCertificates)
+	c.look = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { c.obtain(ctx); close(done) }()
+	await(t, "the reason in the log", func() bool {
+		return strings.Contains(text.String(), "is not renewed") && strings.Contains(text.String(), "418")
+	})
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Error("it goes on looking after its end")
+	}
+}
+
+func TestACertificateIsLateWhenAQuarterOfItsLifeIsLeft(t *testing.T) {
+	dir, text := newDir(t), &logText{}
+	cfg, until := failingAuthority(t, dir, 80*24*time.Hour)
+	certs, err := newCertificates(dir, cfg, discardTo(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := certs.(*acmeCertificates)
+	c.tellIfLate(until) // there is none yet
+	if !c.obtained(0) {
+		t.Fatalf("the kept one is not taken: %s", text)
+	}
+	for _, at := range []struct {
+		left time.Duration
+		told bool
+	}{{80 * 24 * time.Hour, false}, {23 * 24 * time.Hour, false}, {22 * 24 * time.Hour, true}, {-time.Hour, true}} {
+		before := text.String()
+		c.tellIfLate(until.Add(-at.left))
+		if told := strings.Contains(strings.TrimPrefix(text.String(), before), "is not renewed"); told != at.told {
+			t.Errorf("with %s left, told: %t", at.left, told)
+		}
+	}
+}
+
+func TestMetricsTellWhenTheAuthoritysCertificateEnds(t *testing.T) {
+	const name = "wce2e_certificate_not_after_timestamp_seconds"
+	dir := newDir(t)
+	cfg, until := failingAuthority(t, dir, 80*24*time.Hour)
+	named := startNode(t, Config{Relay: true, Dir: dir, ACME: cfg, Metrics: "127.0.0.1:0"})
+	await(t, "the end of the certificate", func() bool {
+		return scrape(t, named.metricsURL())[name] == float64(until.Unix())
+	})
+	nameless := startNode(t, Config{Relay: true, Metrics: "127.0.0.1:0"})
+	if got, told := scrape(t, nameless.metricsURL())[name]; told {
+		t.Errorf("without a name: %v", got)
+	}
 }
 
 func TestARelayWithANameGetsACertificateOfItsAuthorityOnItsOwnPort(t *testing.T) {

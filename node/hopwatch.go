@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"sort"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/time/rate"
 
 	"github.com/worldcompute/wce2e/node/traversal"
@@ -38,10 +41,12 @@ type hopWatch struct {
 	rec  *recorder
 	gate *floodGate
 	rate int64 // bytes a second of one circuit; 0: any
+	most int   // circuits whose source is at one address
 
 	mu       sync.Mutex // guards the fields below
 	circuits uint64
 	open     map[string]*hopStream // by circuit
+	from     map[netip.Prefix]int  // circuits that stand or are asked for, by where their source is
 	closed   bool                  // no circuit is recorded any more
 	held     map[peer.ID]holder
 	bytes    int64             // of circuits that have ended
@@ -50,8 +55,8 @@ type hopWatch struct {
 
 func newHopWatch(rec *recorder, limits wire.RelayLimits) *hopWatch {
 	return &hopWatch{
-		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: limits.CircuitBytesPerSecond,
-		open: map[string]*hopStream{}, held: map[peer.ID]holder{}, refused: map[string]uint64{},
+		rec: rec, gate: newFloodGate(limits.CircuitsPerPeer), rate: limits.CircuitBytesPerSecond, most: limits.CircuitsPerAddress,
+		open: map[string]*hopStream{}, from: map[netip.Prefix]int{}, held: map[peer.ID]holder{}, refused: map[string]uint64{},
 	}
 }
 
@@ -109,7 +114,53 @@ func (w *hopWatch) guarded(relay network.StreamHandler) network.StreamHandler {
 			hop.pace = rate.NewLimiter(rate.Limit(w.rate), relayBuffer)
 		}
 		relay(hop)
+		if hop.circuit == "" { // none came of it
+			w.leave(hop)
+		}
 	}
+}
+
+// enter takes a place among the circuits from the address of s, unless all are taken.
+func (w *hopWatch) enter(s *hopStream) bool {
+	from := sourceOf(s.Conn())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.from[from] >= w.most {
+		return false
+	}
+	w.from[from]++
+	s.entered = true
+	return true
+}
+
+// leave gives back the place of s, if it has one. Nobody else uses s meanwhile.
+func (w *hopWatch) leave(s *hopStream) {
+	if !s.entered {
+		return
+	}
+	from := sourceOf(s.Conn())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.from[from]--; w.from[from] == 0 {
+		delete(w.from, from)
+	}
+}
+
+// sourceOf is what counts as one address: of IPv6 the /56 that a customer has at
+// least. The zero Prefix is that of all without an IP.
+func sourceOf(c network.Conn) netip.Prefix {
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is6() {
+		bits = 56
+	}
+	from, _ := addr.Prefix(bits)
+	return from
 }
 
 // notifiee forgets a reservation as the relay does: with its peer's last
@@ -252,6 +303,8 @@ type hopStream struct {
 	watch *hopWatch
 
 	request, answer sniffer // used by one goroutine, before copying starts
+	entered         bool    // it has a place, see enter
+	turnedAway      bool    // it got none, and its peer was told
 	circuit         string  // set when the circuit stands
 	target          string
 	opened          time.Time
@@ -266,8 +319,37 @@ func (s *hopStream) Read(b []byte) (int, error) {
 		s.carried(n)
 	} else {
 		s.request.feed(b[:n])
+		if s.lacksPlace() {
+			s.turnedAway = true
+			turnAwayHop(s.Stream)
+			s.failed(pb.Status_RESOURCE_LIMIT_EXCEEDED.String())
+			return 0, errNoPlace
+		}
 	}
 	return n, err
+}
+
+// errNoPlace is what the relay gets to read instead of a request for a circuit that
+// its peer's address may not have. It would answer that the request is malformed.
+var errNoPlace = errors.New("too many circuits from this address")
+
+// lacksPlace tells whether a circuit has just been asked for and there is no place.
+func (s *hopStream) lacksPlace() bool {
+	msg := s.request.msg
+	if msg == nil || msg.GetType() != pb.HopMessage_CONNECT || s.entered {
+		return false
+	}
+	s.target = targetOf(msg)
+	return !s.watch.enter(s)
+}
+
+// targetOf is the peer to which a circuit is asked for; empty: the request names none.
+func targetOf(request *pb.HopMessage) string {
+	target, err := util.PeerToPeerInfoV2(request.GetPeer())
+	if err != nil {
+		return ""
+	}
+	return target.ID.String()
 }
 
 // carried counts n bytes, and waits until the circuit's rate allows for them.
@@ -282,6 +364,9 @@ func (s *hopStream) carried(n int) {
 }
 
 func (s *hopStream) Write(b []byte) (int, error) {
+	if s.turnedAway {
+		return len(b), nil
+	}
 	n, err := s.Stream.Write(b)
 	if s.circuit != "" {
 		s.carried(n)
@@ -302,9 +387,6 @@ func (s *hopStream) answered(answer *pb.HopMessage) {
 	case request.GetType() == pb.HopMessage_RESERVE:
 		s.watch.reserved(s.Conn(), answer)
 	case request.GetType() == pb.HopMessage_CONNECT:
-		if target, err := util.PeerToPeerInfoV2(request.GetPeer()); err == nil {
-			s.target = target.ID.String()
-		}
 		if status := answer.GetStatus(); status != pb.Status_OK {
 			s.failed(status.String())
 			return
@@ -338,6 +420,7 @@ func (s *hopStream) ended() {
 		delete(s.watch.open, s.circuit)
 		s.watch.bytes += int64(s.bytes.Load())
 		s.watch.mu.Unlock()
+		s.watch.leave(s)
 		s.watch.rec.Record(wire.Event{
 			Kind: wire.RelayCircuitClosed, Circuit: s.circuit,
 			Peer: s.Conn().RemotePeer().String(), Target: s.target,

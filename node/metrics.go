@@ -111,13 +111,14 @@ var (
 	mJobs         = metric("jobs_total", "Jobs that ended.", "outcome")
 	mDials        = metric("dials_total", "Dial attempts that ended.", "outcome")
 	mDialsOpen    = metric("dials_open", "Dial attempts under way.")
+	mCertificate  = metric("certificate_not_after_timestamp_seconds", "When the certificate of a known authority ends; 0 while there is none yet.")
 	mPublic       = metric("publicly_reachable", "Whether AutoNAT finds this node reachable from anywhere (1) or not (0).")
 )
 
 func (m nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		mBuild, mRelaying, mReservations, mMaxReserved, mCircuitsOpen, mCircuits, mBytes, mRefused, mHeld, mConns,
-		mJobsRunning, mJobs, mDials, mDialsOpen, mPublic,
+		mJobsRunning, mJobs, mDials, mDialsOpen, mCertificate, mPublic,
 	} {
 		ch <- d
 	}
@@ -128,6 +129,7 @@ func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	c.gauge(mBuild, 1, m.n.cfg.Version, runtime.Version())
 	c.gauge(mHeld, float64(len(m.n.keeper.Relays())))
 	c.gauge(mPublic, flag(m.n.self.reachability() == reachPublic))
+	m.certificate(c)
 	m.relay(c)
 	m.connections(c)
 	m.work(c)
@@ -144,6 +146,19 @@ func (m nodeMetrics) relay(c collecting) {
 	for why, count := range s.Refused {
 		c.counter(mRefused, float64(count), why)
 	}
+}
+
+// certificate is told of a relay that has a name.
+func (m nodeMetrics) certificate(c collecting) {
+	certs, ok := m.n.certs.(*acmeCertificates)
+	if !ok {
+		return
+	}
+	var until int64
+	if leaf := certs.leaf(); leaf != nil {
+		until = leaf.NotAfter.Unix()
+	}
+	c.gauge(mCertificate, float64(until))
 }
 
 func (m nodeMetrics) connections(c collecting) {

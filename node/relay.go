@@ -20,9 +20,14 @@ import (
 // streams on unasked. What bounds a relay is its memory (relayMemory), and the
 // numbers of wire.RelayLimits.
 const (
-	reservationTTL = time.Hour // the library's; donors renew in time
-	relayBuffer    = 64 << 10  // bytes, per direction; the library's 2 KiB halve the throughput
+	reservationTTL = time.Hour                   // the library's; donors renew in time
+	relayBuffer    = 64 << 10                    // bytes, per direction; the library's 2 KiB halve the throughput
+	circuitCost    = 2*relayBuffer + 2*(256<<10) // bytes: its buffers, and the first window of the stream at each end
 )
+
+// Peer IDs are free, addresses are not: as source, one address (IPv6: one /56) may
+// have a quarter of the circuits that the memory carries, or one, if it is less.
+const addressShare = 4
 
 // volunteerLimits are those of a node that runs as a relay: whole campuses sit
 // behind one address, and 1,000 donors of one must fit.
@@ -31,6 +36,7 @@ func volunteerLimits() wire.RelayLimits {
 		Reservations:           16384,
 		ReservationsPerAddress: 4096,
 		CircuitsPerPeer:        256,
+		CircuitsPerAddress:     int(max(1, relayMemory()/circuitCost/addressShare)),
 		MemoryBytes:            relayMemory(),
 	}
 }
@@ -42,6 +48,7 @@ func donorLimits() wire.RelayLimits {
 		Reservations:           128, // below donorConnsLow: the connection manager keeps them
 		ReservationsPerAddress: 64,
 		CircuitsPerPeer:        16,
+		CircuitsPerAddress:     donorRelayMemory / (2 * relayBuffer) / addressShare, // windows are not counted there
 		MemoryBytes:            donorRelayMemory,
 	}
 }

@@ -6,16 +6,21 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/worldcompute/wce2e/node/wire"
@@ -123,6 +128,109 @@ func TestARelayKeepsTheLimitsItStates(t *testing.T) {
 	})
 }
 
+// reachable is a host that has a reservation and takes every circuit.
+func reachable(t *testing.T, at peer.AddrInfo) host.Host {
+	t.Helper()
+	h := plainHost(t, libp2p.NoListenAddrs)
+	h.SetStreamHandler(proto.ProtoIDv2Stop, func(s network.Stream) {
+		var msg pb.StopMessage
+		if util.NewDelimitedReader(s, maxHopMessage).ReadMsg(&msg) == nil {
+			util.NewDelimitedWriter(s).WriteMsg(&pb.StopMessage{Type: pb.StopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum()})
+			io.Copy(io.Discard, s)
+		}
+		s.Close()
+	})
+	if _, err := client.Reserve(short(t), h, at); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// asked is a circuit to target that a peer of its own asks for, and the answer.
+func asked(t *testing.T, at peer.AddrInfo, target peer.ID) (network.Stream, pb.Status) {
+	t.Helper()
+	h := plainHost(t, libp2p.NoListenAddrs)
+	if err := h.Connect(short(t), at); err != nil {
+		t.Fatal(err)
+	}
+	s, err := h.NewStream(short(t), at.ID, proto.ProtoIDv2Hop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetDeadline(time.Now().Add(patience))
+	request := pb.HopMessage{Type: pb.HopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: target})}
+	if err := util.NewDelimitedWriter(s).WriteMsg(&request); err != nil {
+		t.Fatal(err)
+	}
+	var answer pb.HopMessage
+	if err := util.NewDelimitedReader(s, maxHopMessage).ReadMsg(&answer); err != nil {
+		t.Fatal(err)
+	}
+	return s, answer.GetStatus()
+}
+
+func TestOneAddressCannotTakeAllCircuits(t *testing.T) {
+	relay := startNode(t, Config{Relay: true})
+	relay.relay.watch.most = 2
+	at, err := peer.AddrInfoFromString(relay.addr("tcp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	donor := reachable(t, *at)
+	if _, status := asked(t, *at, randomPeer(t)); status != pb.Status_NO_RESERVATION {
+		t.Fatalf("a circuit to nobody: %s", status)
+	}
+	var circuits []network.Stream
+	for i := range 2 {
+		s, status := asked(t, *at, donor.ID())
+		if status != pb.Status_OK {
+			t.Fatalf("circuit %d: %s", i+1, status)
+		}
+		circuits = append(circuits, s)
+	}
+	if _, status := asked(t, *at, donor.ID()); status != pb.Status_RESOURCE_LIMIT_EXCEEDED {
+		t.Errorf("a circuit more than one address may have: %s", status)
+	}
+	refused := relay.awaitEvent("the refusal", func(ev wire.Event) bool {
+		return ev.Kind == wire.RelayCircuitFailed && ev.Err == pb.Status_RESOURCE_LIMIT_EXCEEDED.String()
+	})
+	if refused.Target != donor.ID().String() {
+		t.Errorf("refused: %+v", refused)
+	}
+	if got := relay.relay.serving().Refused["connect resource_limit_exceeded"]; got != 1 {
+		t.Errorf("counted: %d", got)
+	}
+	reachable(t, *at) // reservations are not refused for it
+	for _, s := range circuits {
+		s.Close()
+	}
+	await(t, "the places given back", func() bool {
+		relay.relay.watch.mu.Lock()
+		defer relay.relay.watch.mu.Unlock()
+		return len(relay.relay.watch.from) == 0
+	})
+	if _, status := asked(t, *at, donor.ID()); status != pb.Status_OK {
+		t.Errorf("after that: %s", status)
+	}
+}
+
+func TestWhatCountsAsOneAddressOfCircuits(t *testing.T) {
+	from := func(a string) netip.Prefix { return sourceOf(remoteConn{addr: ma.StringCast(a)}) }
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"/ip4/45.1.2.3/tcp/5555", "/ip4/45.1.2.3/udp/6666/quic-v1", true},
+		{"/ip4/45.1.2.3/tcp/5555", "/ip4/45.1.2.4/tcp/5555", false},
+		{"/ip6/2a00:1:2:3400::1/tcp/5555", "/ip6/2a00:1:2:34ff::2/tcp/5555/tls/ws", true},
+		{"/ip6/2a00:1:2:3400::1/tcp/5555", "/ip6/2a00:1:2:3500::1/tcp/5555", false},
+	} {
+		if same := from(c.a) == from(c.b); same != c.same {
+			t.Errorf("%s and %s: %t", c.a, c.b, same)
+		}
+	}
+}
+
 func TestACircuitIsNoFasterThanItMayBe(t *testing.T) {
 	const rate = 256 << 10
 	relay := startNode(t, Config{Relay: true, MaxCircuitRate: rate})
@@ -193,6 +301,10 @@ func TestARelaysMemoryFollowsGOMEMLIMIT(t *testing.T) {
 	debug.SetMemoryLimit(256 << 20)
 	if got := relayMemory(); got != 128<<20 {
 		t.Errorf("in 256 MiB: %d", got)
+	}
+	debug.SetMemoryLimit(1 << 30)
+	if got := volunteerLimits().CircuitsPerAddress; got != 204 { // as the docs say
+		t.Errorf("circuits of one address in 1 GiB: %d", got)
 	}
 }
 

@@ -72,8 +72,8 @@ func printStatus(w io.Writer, s wire.Status, now time.Time) error {
 		t.row("relaying", "for %s: %s", age(now, r.Since), r.Why)
 		t.row("", "%d of %d reservations, %d circuits open, %d in all, %d bytes",
 			r.Reservations, r.Limits.Reservations, r.CircuitsOpen, r.Circuits, r.Bytes)
-		t.row("", "at most %d reservations from one address, %d circuits for each peer",
-			r.Limits.ReservationsPerAddress, r.Limits.CircuitsPerPeer)
+		t.row("", "at most %d reservations and %d circuits from one address, %d circuits for each peer",
+			r.Limits.ReservationsPerAddress, r.Limits.CircuitsPerAddress, r.Limits.CircuitsPerPeer)
 	}
 	for _, h := range s.Reservations {
 		t.row("reserved", "%s at %s, for %s more", h.PeerID, h.Remote, age(h.Expires, now))

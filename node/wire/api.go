@@ -124,6 +124,7 @@ type RelayLimits struct {
 	Reservations           int   `json:"reservations"`             // all together
 	ReservationsPerAddress int   `json:"reservations_per_address"` // from one IP address
 	CircuitsPerPeer        int   `json:"circuits_per_peer"`        // open at once, as source or target
+	CircuitsPerAddress     int   `json:"circuits_per_address"`     // open at once, whose source is at one IP address
 	CircuitBytesPerSecond  int64 `json:"circuit_bytes_per_second"` // both ways together; 0 means any
 	MemoryBytes            int64 `json:"memory_bytes"`             // for all connections and circuits
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -30,6 +29,9 @@ const (
 	// than WebSockets: visitors of the page, and tunnels, which have up to six
 	// each over HTTP/1.1.
 	maxWeb = 8192
+	// maxWebFrom is how many of them may be one address's (IPv6: one /56's): four
+	// each for a thousand donors behind one NAT, which over HTTP/2 have one each.
+	maxWebFrom = maxWeb / 2
 	// webIdleFor is how long a connection between two requests is kept.
 	webIdleFor = 30 * time.Second
 	// queueSize is how many new tunnels may wait for libp2p to look at them.
@@ -126,7 +128,7 @@ type port struct {
 	inner   transport.GatedMaListener
 	server  *http.Server
 	tunnels *tunnel.Server
-	web     atomic.Int32 // connections, see maxWeb
+	web     visitors
 
 	mu         sync.Mutex // guards the fields below
 	ws, tunnel *queue     // nil: nobody listens
@@ -229,6 +231,11 @@ func (p *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.upgrade(w, r, c, q)
 		return
 	}
+	if r.ContentLength != 0 {
+		// The server waits for what is left unread of a body, however long. A
+		// tunnel that reads its own takes its own time.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(p.t.cfg.HandshakeTimeout))
+	}
 	if !c.becomeWeb() {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
@@ -321,8 +328,7 @@ func (c *accepted) becomeWeb() bool {
 	if c.web || c.closed {
 		return true
 	}
-	if c.port.web.Add(1) > maxWeb {
-		c.port.web.Add(-1)
+	if !c.port.web.enter(c.RemoteAddr()) {
 		return false
 	}
 	c.web = true
@@ -357,7 +363,7 @@ func (c *accepted) Close() error {
 	c.closed = true
 	if c.web {
 		c.web = false
-		c.port.web.Add(-1)
+		c.port.web.leave(c.RemoteAddr())
 	}
 	c.mu.Unlock()
 	return err

@@ -186,8 +186,7 @@ var (
 func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) error {
 	// An HTTP server that knows no deadlines has its own.
 	ctl := http.NewResponseController(w)
-	_ = ctl.SetReadDeadline(time.Now().Add(bodyFor))
-	defer func() { _ = ctl.SetReadDeadline(time.Time{}) }()
+	_ = ctl.SetReadDeadline(time.Now().Add(bodyFor)) // stands for what is left unread
 	buf := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(buf)
 	for end := pos.off + maxBody; ; {
@@ -201,6 +200,7 @@ func (c *session) take(w http.ResponseWriter, r *http.Request, pos position) err
 		pos.off += uint64(n)
 		switch {
 		case errors.Is(err, io.EOF):
+			_ = ctl.SetReadDeadline(time.Time{})
 			if pos.fin {
 				c.peerClosed()
 			}
