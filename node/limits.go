@@ -77,7 +77,7 @@ func connRates(limit rate.Limit) *rate.Limiter {
 // relayMemory is what all connections and circuits of a relay may take
 // together, in bytes: half of the machine's, or of what GOMEMLIMIT says where
 // that is less, as in a container. The other half is for what the library does
-// not count: TLS, the kernel's buffers, garbage.
+// not count: connections that are idle, TLS, the kernel's buffers, garbage.
 func relayMemory() int64 {
 	memory := min(int64(min(memory.TotalMemory(), math.MaxInt64)), debug.SetMemoryLimit(-1))
 	if memory <= 0 { // no telling
@@ -98,6 +98,15 @@ func donorResources(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfi
 	}.Build(defaults)
 }
 
+// What a circuit may take of a relay, in bytes: its buffers, which the library books
+// for the relay service, and a window at each end, of which the books may know
+// nothing (see thriftyMuxer, and QUIC). So the service gets that part of the memory
+// which its buffers are of the circuits.
+const (
+	circuitBuffers = 2 * relayBuffer
+	circuitMemory  = circuitBuffers + 2*initialWindow
+)
+
 // relayResources bounds a relay by memory and by what one peer may take.
 // Everything else would only refuse donors that the memory could carry.
 func relayResources() rcmgr.ConcreteLimitConfig {
@@ -110,8 +119,11 @@ func relayResources() rcmgr.ConcreteLimitConfig {
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: 32, ConnsInbound: 32, ConnsOutbound: 32,
 			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 1024,
-			Memory: max(memory/8, 64<<20),
+			// The windows of all circuits that one peer may have fit, with room to
+			// spare: a muxer that gets no memory ends the connection.
+			Memory: max(memory/8, 96<<20),
 		},
+		Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: memory * circuitBuffers / circuitMemory}},
 	}.Build(rcmgr.InfiniteLimits)
 }
 
