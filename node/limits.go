@@ -40,6 +40,10 @@ const (
 	connGrace                     = time.Minute
 )
 
+// donorHandshakes is how many connections may come in at once of which is not known
+// yet whose they are: more than one address may have.
+const donorHandshakes = 384
+
 // newResourceManager bounds what peers can make the node spend.
 func newResourceManager(forRelay bool) (network.ResourceManager, error) {
 	limits := rcmgr.DefaultLimits
@@ -90,11 +94,15 @@ func relayMemory() int64 {
 // may take, in bytes: 256 of them.
 const donorRelayMemory = 256 * 2 * relayBuffer
 
-// donorResources keeps the relay of a donor small, and leaves all else at the
-// library's defaults.
+// donorResources keeps the relay of a donor small, and has room for more connections
+// than the connection manager keeps: below 16 GiB the library refuses new ones before
+// there is anything to trim, and idle ones of strangers would stay for ever. All else
+// is left at the library's defaults.
 func donorResources(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
 	return rcmgr.PartialLimitConfig{
-		Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: donorRelayMemory}},
+		System:    rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: 2*donorConnsHigh + donorHandshakes},
+		Transient: rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: donorHandshakes, FD: rcmgr.Unlimited},
+		Service:   map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: donorRelayMemory}},
 	}.Build(defaults)
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -32,7 +33,7 @@ func books(t *testing.T, forRelay bool) network.ResourceManager {
 func settledConn(t *testing.T, rm network.ResourceManager, i int) (network.ConnManagementScope, error) {
 	t.Helper()
 	from := ma.StringCast(fmt.Sprintf("/ip4/11.%d.%d.%d/tcp/4001", i>>16, i>>8&255, i&255))
-	c, err := rm.OpenConnection(network.DirInbound, false, from)
+	c, err := rm.OpenConnection(network.DirInbound, true, from)
 	if err != nil {
 		return nil, err
 	}
@@ -134,5 +135,33 @@ func TestAPeersCircuitsFitItsBooks(t *testing.T) {
 		if _, err := stream(t, w); err != nil {
 			t.Fatalf("stream %d, of which all end now: %v", i, err)
 		}
+	}
+}
+
+// However many strangers hold a connection, the connection manager must come to
+// trim them, and others be let in meanwhile.
+func TestADonorHasRoomForMoreConnectionsThanItKeeps(t *testing.T) {
+	limits := rcmgr.DefaultLimits
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(donorResources(limits.Scale(2<<30/8, 1024))), rcmgr.WithMetricsDisabled())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rm.Close() })
+	for i := range 2 * donorConnsHigh {
+		if _, err := settledConn(t, rm, i); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	for i := range donorHandshakes {
+		c, err := rm.OpenConnection(network.DirInbound, true, ma.StringCast(fmt.Sprintf("/ip4/12.0.%d.%d/tcp/4001", i>>8, i&255)))
+		if err != nil {
+			t.Fatalf("handshake %d: %v", i, err)
+		}
+		t.Cleanup(c.Done)
+	}
+	if c, err := rm.OpenConnection(network.DirOutbound, true, ma.StringCast("/ip4/13.0.0.1/tcp/4001")); err != nil {
+		t.Errorf("its own: %v", err)
+	} else {
+		c.Done()
 	}
 }
