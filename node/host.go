@@ -177,7 +177,7 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
 func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.Option {
-	through, in := new(nat64), newArrivals(cfg.rec)
+	through, in := new(nat64), newArrivals(cfg.rec, handshakesPerAddress(cfg.relay))
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		if key.Equals(cfg.key) {
 			return &tracedTransport{Transport: t, rec: cfg.rec, nat64: through}, err

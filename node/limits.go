@@ -40,9 +40,20 @@ const (
 	connGrace                     = time.Minute
 )
 
-// donorHandshakes is how many connections may come in at once of which is not known
-// yet whose they are: more than one address may have.
-const donorHandshakes = 384
+// How many connections may come in at once of which is not known yet whose they are:
+// on a donor, more than one address may have of any kind. By TCP one address gets a
+// quarter, on a relay enough for the 1,000 donors of a campus, all at once.
+const (
+	donorHandshakes = 384
+	relayHandshakes = 4096
+)
+
+func handshakesPerAddress(forRelay bool) int {
+	if forRelay {
+		return relayHandshakes / 4
+	}
+	return donorHandshakes / 4
+}
 
 // newResourceManager bounds what peers can make the node spend.
 func newResourceManager(forRelay bool) (network.ResourceManager, error) {
@@ -123,7 +134,7 @@ func relayResources() rcmgr.ConcreteLimitConfig {
 		System: rcmgr.ResourceLimits{Memory: memory},
 		// Handshakes under way: bounded, so that half-open connections cannot
 		// take all of it.
-		Transient: rcmgr.ResourceLimits{Conns: 2048, ConnsInbound: 2048, ConnsOutbound: 256, Memory: memory / 4},
+		Transient: rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: relayHandshakes, ConnsOutbound: 256, Memory: memory / 4},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: 32, ConnsInbound: 32, ConnsOutbound: 32,
 			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 1024,
