@@ -34,16 +34,52 @@ const (
 //	TCP --> watchedListener --> resource manager --> admitted --> the library's upgrader
 //	            arrival                              bookedScope
 //
-// A web server's visitors are left out, as is what arrives by QUIC.
+// A web server's visitors are left out, as is what arrives by QUIC. It also keeps
+// one address from taking all places for handshakes with connections that say nothing.
 type arrivals struct {
 	rec   *recorder
 	rates *libp2prate.Limiter
+	most  int // that one address may have unsettled
+
+	mu        sync.Mutex           // guards the field below
+	unsettled map[netip.Prefix]int // by address; IPv6: by /56
 }
 
-func newArrivals(rec *recorder) *arrivals {
+func newArrivals(rec *recorder, most int) *arrivals {
 	rates := connRates(libp2prate.Limit{RPS: arrivalRatePerIP, Burst: arrivalBurstPerIP})
 	rates.GlobalLimit = libp2prate.Limit{RPS: arrivalRate, Burst: arrivalBurst}
-	return &arrivals{rec: rec, rates: rates}
+	return &arrivals{rec: rec, rates: rates, most: most, unsettled: map[netip.Prefix]int{}}
+}
+
+// enter counts an arrival, and says whether its address may have one more.
+func (w *arrivals) enter(a *arrival) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unsettled[a.from]++
+	return w.unsettled[a.from] <= w.most
+}
+
+// leave is the end of every enter.
+func (w *arrivals) leave(a *arrival) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unsettled[a.from]--; w.unsettled[a.from] == 0 {
+		delete(w.unsettled, a.from)
+	}
+}
+
+// addressOf is whose connection it is, as connRates counts.
+func addressOf(c manet.Conn) netip.Prefix {
+	at, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	from, bits := at.Addr().Unmap(), 32
+	if from.Is6() {
+		bits = 56
+	}
+	of, _ := from.Prefix(bits) // it has as many
+	return of
 }
 
 // watch is an upgrader that has the TCP ports watched which a transport gives it.
@@ -70,15 +106,21 @@ type watchedListener struct {
 }
 
 func (l watchedListener) Accept() (manet.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := c.(tcpConn)
+		if !ok {
+			return c, nil // what comes inside of a connection that is watched already
+		}
+		a := &arrival{tcpConn: tcp, at: l, from: addressOf(c), since: time.Now()}
+		if l.arrivals.enter(a) {
+			return a, nil
+		}
+		_ = a.Close() // which tells of it
 	}
-	tcp, ok := c.(tcpConn)
-	if !ok {
-		return c, nil // what comes inside of a connection that is watched already
-	}
-	return &arrival{tcpConn: tcp, at: l, since: time.Now()}, nil
 }
 
 // admitted is the same port behind the resource manager.
@@ -104,7 +146,7 @@ type bookedScope struct {
 func (s bookedScope) SetPeer(p peer.ID) error {
 	err := s.ConnManagementScope.SetPeer(p)
 	if err == nil {
-		s.arrival.settled.Store(true)
+		s.arrival.settle()
 	} else {
 		s.arrival.came(err)
 	}
@@ -112,7 +154,7 @@ func (s bookedScope) SetPeer(p peer.ID) error {
 }
 
 func (s bookedScope) Done() {
-	s.arrival.settled.Store(true)
+	s.arrival.settle()
 	s.ConnManagementScope.Done()
 }
 
@@ -128,6 +170,7 @@ type tcpConn interface {
 type arrival struct {
 	tcpConn
 	at       watchedListener
+	from     netip.Prefix
 	since    time.Time
 	admitted atomic.Bool // the resource manager let it in
 	settled  atomic.Bool // it is a peer's, or a visitor's, or was told of
@@ -170,10 +213,19 @@ func (a *arrival) came(to error) {
 }
 
 func (a *arrival) Close() error {
-	if !a.settled.Swap(true) {
+	if a.settle() {
 		a.tell(a.why())
 	}
 	return a.tcpConn.Close()
+}
+
+// settle says whether it was not settled yet.
+func (a *arrival) settle() bool {
+	if a.settled.Swap(true) {
+		return false
+	}
+	a.at.arrivals.leave(a)
+	return true
 }
 
 // Why an arrival ends that nobody else has ended, in words that Classify knows.

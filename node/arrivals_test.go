@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -152,7 +154,7 @@ func (*choosyBooks) OpenConnection(network.Direction, bool, ma.Multiaddr) (netwo
 
 // gated has what comes to a port looked at by a resource manager, and returns the
 // connections that are let in, and the first thing that is told of one.
-func gated(t *testing.T, books network.ResourceManager) (l net.Listener, in chan admission, told func() wire.Event) {
+func gated(t *testing.T, books network.ResourceManager, most int) (l net.Listener, in chan admission, told func() wire.Event) {
 	t.Helper()
 	u, err := tptu.New(nil, nil, nil, books, nil)
 	if err != nil {
@@ -163,11 +165,15 @@ func gated(t *testing.T, books network.ResourceManager) (l net.Listener, in chan
 		t.Fatal(err)
 	}
 	lines := &logText{}
-	gate := newArrivals(newRecorder(lines, slog.New(slog.DiscardHandler))).watch(u, "tcp").GateMaListener(port)
+	gate := newArrivals(newRecorder(lines, slog.New(slog.DiscardHandler)), most).watch(u, "tcp").GateMaListener(port)
 	t.Cleanup(func() { gate.Close() })
 	in = make(chan admission, 1)
 	go func() {
-		if c, scope, err := gate.Accept(); err == nil {
+		for {
+			c, scope, err := gate.Accept()
+			if err != nil {
+				return
+			}
 			in <- admission{c, scope}
 		}
 	}()
@@ -188,7 +194,7 @@ type admission struct {
 }
 
 func TestARelayWithoutRoomSaysSo(t *testing.T) {
-	l, _, told := gated(t, &fullBooks{})
+	l, _, told := gated(t, &fullBooks{}, 1)
 	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 	if err == nil {
 		c.Close()
@@ -197,7 +203,7 @@ func TestARelayWithoutRoomSaysSo(t *testing.T) {
 	if ev := told(); ev.Failure != string(netcheck.ResourceLimit) || ev.Received != 0 {
 		t.Errorf("unread: %+v", ev)
 	}
-	l, in, told := gated(t, &choosyBooks{})
+	l, in, told := gated(t, &choosyBooks{}, 1)
 	stranger, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -213,8 +219,60 @@ func TestARelayWithoutRoomSaysSo(t *testing.T) {
 	}
 }
 
+func TestOneAddressCannotTakeAllPlacesForHandshakes(t *testing.T) {
+	const most = 3
+	l, in, told := gated(t, &network.NullResourceManager{}, most)
+	knock := func(from string) net.Conn {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	admitted := func() admission {
+		t.Helper()
+		select {
+		case a := <-in:
+			return a
+		case <-time.After(patience):
+			t.Fatal("nobody was let in")
+		}
+		panic("not reached")
+	}
+	var silent []admission
+	for range most {
+		knock("127.0.0.1")
+		silent = append(silent, admitted())
+	}
+	over := knock("127.0.0.1")
+	_ = over.SetDeadline(time.Now().Add(patience))
+	if _, err := over.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("one too many was let in")
+	}
+	if ev := told(); ev.Failure != string(netcheck.ResourceLimit) || ev.Received != 0 {
+		t.Errorf("%+v", ev)
+	}
+	knock("127.0.0.2")
+	admitted()
+	if err := silent[0].scope.SetPeer(randomPeer(t)); err != nil {
+		t.Fatal(err)
+	}
+	silent[1].scope.Done() // a visitor
+	silent[2].Close()
+	for _, a := range silent { // as they all do later
+		a.Close()
+	}
+	for range most {
+		knock("127.0.0.1")
+		admitted()
+	}
+}
+
 func TestScansDoNotFillTheEvents(t *testing.T) {
-	w := newArrivals(newRecorder(io.Discard, slog.New(slog.DiscardHandler)))
+	w := newArrivals(newRecorder(io.Discard, slog.New(slog.DiscardHandler)), 1)
 	told := func(many int, from func(i int) netip.Addr) (n int) {
 		for i := range many {
 			if w.rates.Allow(from(i)) {

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
@@ -69,7 +70,8 @@ func startRelayProcess(t testing.TB) *relayProcess {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	port := freePort(t)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), relayProcessDir+"="+dir, fmt.Sprintf("%s_METRICS=%d", relayProcessDir, port))
+	cmd.Env = append(os.Environ(), relayProcessDir+"="+dir, fmt.Sprintf("%s_METRICS=%d", relayProcessDir, port),
+		"GOMEMLIMIT=1GiB") // what the smallest machine has that is for rent
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -119,7 +121,11 @@ func (p *relayProcess) cost() cost {
 	}
 }
 
-// newMember is a donor as far as a relay can tell: a host that reserves.
+// fleetGossip is spoken on a stream each way that stays open.
+const fleetGossip = "/worldcompute/meshsub/1.1.0"
+
+// newMember is a donor as far as a relay can tell: a host that reserves, and takes
+// the gossip of its relay.
 func newMember(t testing.TB) host.Host {
 	t.Helper()
 	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.DisableMetrics(),
@@ -130,16 +136,19 @@ func newMember(t testing.TB) host.Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
+	h.SetStreamHandler(fleetGossip, func(s network.Stream) { io.Copy(io.Discard, s) })
 	return h
 }
 
 // fleetReserves has the whole fleet connect and reserve, 32 at a time, and
-// returns how long it took them all, and each.
+// returns how long it took them all, and each. Each then keeps three streams.
 func fleetReserves(t testing.TB, at peer.AddrInfo) (all time.Duration, each []time.Duration) {
 	t.Helper()
 	members, each := make(chan host.Host, fleet), make([]time.Duration, fleet)
+	var hosts []host.Host
 	for range fleet {
-		members <- newMember(t)
+		hosts = append(hosts, newMember(t))
+		members <- hosts[len(hosts)-1]
 	}
 	close(members)
 	var wg sync.WaitGroup
@@ -157,8 +166,16 @@ func fleetReserves(t testing.TB, at peer.AddrInfo) (all time.Duration, each []ti
 		})
 	}
 	wg.Wait()
+	all = time.Since(began)
+	await(t, "three streams of each member", func() bool {
+		open, lost := streams(hosts, at.ID)
+		return open >= 3*fleet || lost > 0
+	})
+	if _, lost := streams(hosts, at.ID); lost > 0 {
+		t.Errorf("%d of the fleet have lost the relay", lost)
+	}
 	slices.Sort(each)
-	return time.Since(began), each
+	return all, each
 }
 
 func reserveAt(t testing.TB, h host.Host, at peer.AddrInfo) error {
@@ -167,8 +184,43 @@ func reserveAt(t testing.TB, h host.Host, at peer.AddrInfo) error {
 	if err := h.Connect(ctx, at); err != nil {
 		return err
 	}
-	_, err := client.Reserve(ctx, h, at)
-	return err
+	if _, err := client.Reserve(ctx, h, at); err != nil {
+		return err
+	}
+	if _, err := h.NewStream(ctx, at.ID, fleetGossip); err != nil {
+		return err
+	}
+	go pings(t.Context(), h, at.ID)
+	return nil
+}
+
+// pings keeps a stream open to a relay, as a donor does.
+func pings(ctx context.Context, h host.Host, at peer.ID) {
+	for ctx.Err() == nil { // the library ends the stream every 30 s
+		for range ping.Ping(ctx, h, at) {
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
+		}
+		if len(h.Network().ConnsToPeer(at)) == 0 {
+			return
+		}
+	}
+}
+
+// streams counts those that the fleet has open, and its members that have lost the relay.
+func streams(fleet []host.Host, at peer.ID) (open, lost int) {
+	for _, h := range fleet {
+		conns := h.Network().ConnsToPeer(at)
+		if len(conns) == 0 {
+			lost++
+		}
+		for _, c := range conns {
+			open += len(c.GetStreams())
+		}
+	}
+	return open, lost
 }
 
 // jobThrough sends a job through the relay to a donor of ours that came last,

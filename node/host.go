@@ -107,7 +107,7 @@ func newHost(cfg hostConfig) (host.Host, error) {
 		// ALPN "libp2p" to whoever looks for it.
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
-		libp2p.Muxer(yamux.ID, newMuxer()),
+		libp2p.Muxer(yamux.ID, newMuxer(cfg.relay)),
 		libp2p.UserAgent(cfg.userAgent),
 		libp2p.NoListenAddrs,  // see listen
 		libp2p.DisableRelay(), // the circuit transport is added below, recorded
@@ -148,9 +148,12 @@ func newHost(cfg hostConfig) (host.Host, error) {
 // a sixth of an idle donor's bytes; the first one, at once, is what matters.
 const measureRTTEvery = 10 * time.Minute
 
-func newMuxer() network.Multiplexer {
+func newMuxer(forRelay bool) network.Multiplexer {
 	muxer := *yamux.DefaultTransport
 	muxer.MeasureRTTInterval = measureRTTEvery
+	if forRelay {
+		return thriftyMuxer{&muxer}
+	}
 	return &muxer
 }
 
@@ -174,7 +177,7 @@ const testsOther = "AutoNAT: a peer asked whether it can be reached there"
 // parameters of the constructors are filled in by libp2p, once for the host and
 // once for AutoNAT's.
 func tracedTransports(cfg hostConfig, uses func(transport string) bool) libp2p.Option {
-	through, in := new(nat64), newArrivals(cfg.rec)
+	through, in := new(nat64), newArrivals(cfg.rec, handshakesPerAddress(cfg.relay))
 	traced := func(t transport.Transport, key crypto.PrivKey, err error) (*tracedTransport, error) {
 		if key.Equals(cfg.key) {
 			return &tracedTransport{Transport: t, rec: cfg.rec, nat64: through}, err

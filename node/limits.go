@@ -40,6 +40,21 @@ const (
 	connGrace                     = time.Minute
 )
 
+// How many connections may come in at once of which is not known yet whose they are:
+// on a donor, more than one address may have of any kind. By TCP one address gets a
+// quarter, on a relay enough for the 1,000 donors of a campus, all at once.
+const (
+	donorHandshakes = 384
+	relayHandshakes = 4096
+)
+
+func handshakesPerAddress(forRelay bool) int {
+	if forRelay {
+		return relayHandshakes / 4
+	}
+	return donorHandshakes / 4
+}
+
 // newResourceManager bounds what peers can make the node spend.
 func newResourceManager(forRelay bool) (network.ResourceManager, error) {
 	limits := rcmgr.DefaultLimits
@@ -77,7 +92,7 @@ func connRates(limit rate.Limit) *rate.Limiter {
 // relayMemory is what all connections and circuits of a relay may take
 // together, in bytes: half of the machine's, or of what GOMEMLIMIT says where
 // that is less, as in a container. The other half is for what the library does
-// not count: TLS, the kernel's buffers, garbage.
+// not count: connections that are idle, TLS, the kernel's buffers, garbage.
 func relayMemory() int64 {
 	memory := min(int64(min(memory.TotalMemory(), math.MaxInt64)), debug.SetMemoryLimit(-1))
 	if memory <= 0 { // no telling
@@ -90,13 +105,26 @@ func relayMemory() int64 {
 // may take, in bytes: 256 of them.
 const donorRelayMemory = 256 * 2 * relayBuffer
 
-// donorResources keeps the relay of a donor small, and leaves all else at the
-// library's defaults.
+// donorResources keeps the relay of a donor small, and has room for more connections
+// than the connection manager keeps: below 16 GiB the library refuses new ones before
+// there is anything to trim, and idle ones of strangers would stay for ever. All else
+// is left at the library's defaults.
 func donorResources(defaults rcmgr.ConcreteLimitConfig) rcmgr.ConcreteLimitConfig {
 	return rcmgr.PartialLimitConfig{
-		Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: donorRelayMemory}},
+		System:    rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: 2*donorConnsHigh + donorHandshakes},
+		Transient: rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: donorHandshakes, FD: rcmgr.Unlimited},
+		Service:   map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: donorRelayMemory}},
 	}.Build(defaults)
 }
+
+// What a circuit may take of a relay, in bytes: its buffers, which the library books
+// for the relay service, and a window at each end, of which the books may know
+// nothing (see thriftyMuxer, and QUIC). So the service gets that part of the memory
+// which its buffers are of the circuits.
+const (
+	circuitBuffers = 2 * relayBuffer
+	circuitMemory  = circuitBuffers + 2*initialWindow
+)
 
 // relayResources bounds a relay by memory and by what one peer may take.
 // Everything else would only refuse donors that the memory could carry.
@@ -106,12 +134,15 @@ func relayResources() rcmgr.ConcreteLimitConfig {
 		System: rcmgr.ResourceLimits{Memory: memory},
 		// Handshakes under way: bounded, so that half-open connections cannot
 		// take all of it.
-		Transient: rcmgr.ResourceLimits{Conns: 2048, ConnsInbound: 2048, ConnsOutbound: 256, Memory: memory / 4},
+		Transient: rcmgr.ResourceLimits{Conns: rcmgr.Unlimited, ConnsInbound: relayHandshakes, ConnsOutbound: 256, Memory: memory / 4},
 		PeerDefault: rcmgr.ResourceLimits{
 			Conns: 32, ConnsInbound: 32, ConnsOutbound: 32,
 			Streams: 2048, StreamsInbound: 1024, StreamsOutbound: 1024,
-			Memory: max(memory/8, 64<<20),
+			// The windows of all circuits that one peer may have fit, with room to
+			// spare: a muxer that gets no memory ends the connection.
+			Memory: max(memory/8, 96<<20),
 		},
+		Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: {Memory: memory * circuitBuffers / circuitMemory}},
 	}.Build(rcmgr.InfiniteLimits)
 }
 
