@@ -55,7 +55,7 @@ func TestMetricsTellWhatARelayAndADonorDo(t *testing.T) {
 	relay.awaitEvent("the circuit", func(ev wire.Event) bool { return ev.Kind == wire.RelayCircuitOpened })
 	got := scrape(t, relay.metricsURL())
 	for name, want := range map[string]float64{
-		"wce2e_relay_serving": 1, "wce2e_relay_reservations": 1, "wce2e_relay_reservations_max": 16384,
+		"wce2e_relay_serving": 1, "wce2e_relay_reservations": 1, "wce2e_relay_reservations_max": float64(volunteerLimits().Reservations),
 		"wce2e_relay_circuits_open": 1, "wce2e_relay_circuits_total": 1,
 		"wce2e_connections inbound wss": 2, "wce2e_dials_open": 0,
 	} {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -51,7 +52,7 @@ func TestABrowserAtTheRelaysPortSeesWhatItIsAndNobodyWhoUsesIt(t *testing.T) {
 	text := regexp.MustCompile(`\s+`).ReplaceAllString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " "), " ")
 	for _, want := range []string{
 		"Relaying", "wce2e 1.2.3", relay.host.ID().String(), relay.addr("wss"), "1 donors reachable", "1 circuits open",
-		"16384, at most 4096 of them at one IP address", "256 for each peer", "self-signed",
+		fmt.Sprint(volunteerLimits().Reservations, ", at most 4096 of them at one IP address"), "256 for each peer", "self-signed",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q:\n%s", want, text)

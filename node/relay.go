@@ -20,9 +20,9 @@ import (
 // streams on unasked. What bounds a relay is its memory (relayMemory), and the
 // numbers of wire.RelayLimits.
 const (
-	reservationTTL = time.Hour                   // the library's; donors renew in time
-	relayBuffer    = 64 << 10                    // bytes, per direction; the library's 2 KiB halve the throughput
-	circuitCost    = 2*relayBuffer + 2*(256<<10) // bytes: its buffers, and the first window of the stream at each end
+	reservationTTL = time.Hour // the library's; donors renew in time
+	relayBuffer    = 64 << 10  // bytes, per direction; the library's 2 KiB halve the throughput
+	donorMemory    = 128 << 10 // bytes that a donor with a reservation takes, and some more (docs/running-a-relay.md#sizing)
 )
 
 // Peer IDs are free, addresses are not: as source, one address (IPv6: one /56) may
@@ -33,10 +33,10 @@ const addressShare = 4
 // behind one address, and 1,000 donors of one must fit.
 func volunteerLimits() wire.RelayLimits {
 	return wire.RelayLimits{
-		Reservations:           16384,
+		Reservations:           int(min(16384, relayMemory()/donorMemory)), // in the half that is not given out
 		ReservationsPerAddress: 4096,
 		CircuitsPerPeer:        256,
-		CircuitsPerAddress:     int(max(1, relayMemory()/circuitCost/addressShare)),
+		CircuitsPerAddress:     int(max(1, relayMemory()/circuitMemory/addressShare)),
 		MemoryBytes:            relayMemory(),
 	}
 }

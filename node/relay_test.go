@@ -303,8 +303,8 @@ func TestARelaysMemoryFollowsGOMEMLIMIT(t *testing.T) {
 		t.Errorf("in 256 MiB: %d", got)
 	}
 	debug.SetMemoryLimit(1 << 30)
-	if got := volunteerLimits().CircuitsPerAddress; got != 204 { // as the docs say
-		t.Errorf("circuits of one address in 1 GiB: %d", got)
+	if got := volunteerLimits(); got.CircuitsPerAddress != 204 || got.Reservations != 4096 { // as the docs say
+		t.Errorf("in 1 GiB: %+v", got)
 	}
 }
 
