@@ -84,8 +84,9 @@ func openSession(ctx context.Context, l *link) (*ssh.Session, error) {
 // sessionPatience is for a busy server to notice that a child has ended.
 const sessionPatience = 5 * time.Second
 
-// askSession asks for a session, or gives up when ctx is done: a line that has
-// just gone dead says nothing at all.
+// askSession asks for a session, or gives up when ctx is done, since a line that has
+// just gone dead says nothing at all, or when the connection ends: what is asked for in
+// that very moment, x/crypto/ssh never answers.
 func askSession(ctx context.Context, l *link) (*ssh.Session, error) {
 	type opened struct {
 		session *ssh.Session
@@ -107,10 +108,16 @@ func askSession(ctx context.Context, l *link) (*ssh.Session, error) {
 			}
 		}
 		return o.session, o.err
+	case <-l.dead:
+		return nil, ErrLost
 	case <-ctx.Done():
 		go func() { // whoever comes too late is sent away
-			if o := <-got; o.session != nil {
-				o.session.Close()
+			select {
+			case o := <-got:
+				if o.session != nil {
+					o.session.Close()
+				}
+			case <-l.dead:
 			}
 		}()
 		return nil, context.Cause(ctx)

@@ -215,7 +215,7 @@ func (l *link) files() (*sftp.Client, error) {
 		return l.sftp, nil
 	}
 	stop := time.AfterFunc(sftpTimeout, func() { l.close() })
-	client, err := sftp.NewClient(l.client)
+	client, err := l.openFiles()
 	inTime := stop.Stop()
 	switch {
 	case err == nil:
@@ -227,6 +227,26 @@ func (l *link) files() (*sftp.Client, error) {
 		return nil, fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return nil, &NoSFTP{Target: l.target, Cause: err}
+}
+
+// openFiles opens an SFTP session.
+func (l *link) openFiles() (*sftp.Client, error) {
+	session, err := askSession(context.Background(), l) // ends with the connection
+	if err != nil {
+		return nil, err
+	}
+	in, err := session.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := session.RequestSubsystem("sftp"); err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return sftp.NewClientPipe(out, in)
 }
 
 // isDying tells whether what went wrong just now was the end of the connection,

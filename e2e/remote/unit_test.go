@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func TestAwaitSaysWhatItAwaitedHowLongAndWhatItSaw(t *testing.T) {
@@ -230,6 +232,24 @@ func TestALineThatEndsIsToldFromAnAnswerThatIsAnError(t *testing.T) {
 	} {
 		if got := isBroken(c.err); got != c.want {
 			t.Errorf("%v: %t", c.err, got)
+		}
+	}
+}
+
+// neverOpens is a connection that ended just as a channel was asked for.
+type neverOpens struct{ ssh.Conn }
+
+func (neverOpens) OpenChannel(string, []byte) (ssh.Channel, <-chan *ssh.Request, error) { select {} }
+
+func TestASessionThatIsAskedForAsTheConnectionEndsIsNotAwaited(t *testing.T) {
+	l := &link{client: &ssh.Client{Conn: neverOpens{}}, dead: make(chan struct{})}
+	close(l.dead)
+	for range 2 {
+		if _, err := askSession(t.Context(), l); !errors.Is(err, ErrLost) {
+			t.Errorf("a command: %v", err)
+		}
+		if _, err := l.files(); !errors.Is(err, ErrLost) {
+			t.Errorf("files: %v", err)
 		}
 	}
 }
