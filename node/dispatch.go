@@ -186,9 +186,11 @@ func (s *submitter) exchange(ctx context.Context, way route, v wire.Version, pay
 	answer, err := roundTrip(stream, v, payload)
 	if err != nil {
 		stream.Reset()
+		s.router.unanswered(way.conn)
 		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: %w", task, refusal(ctx, v, err))
 	}
 	stream.Close()
+	s.router.answered(way.conn)
 	if answer.TaskID != task && answer.TaskID != "" { // a malformed request has no name
 		return wire.TaskDispatchResponse{}, fmt.Errorf("task %s: the answer is for task %q", task, answer.TaskID)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +77,9 @@ type router struct {
 	host     host.Host
 	circuits *circuits
 	extra    atomic.Uint64 // connections made outside of the host's network
+
+	mu    sync.Mutex           // guards the field below
+	heard map[string]time.Time // when answers came lately, by connection
 }
 
 // to is a route for a job that goes the wished way and that the job fits, and
@@ -167,14 +172,44 @@ func (r *router) reach(ctx context.Context, t target, wish wire.Path) (way route
 // satellite (600 ms), with a packet lost and sent again, it takes half of that.
 const standingPatience = 3 * time.Second
 
+// heardFor is how long a connection is taken to live after an answer: one job after
+// another need not wait for a round trip each.
+const heardFor = 10 * time.Second
+
+// answered tells that an answer came over a connection.
+func (r *router) answered(conn string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heard == nil {
+		r.heard = map[string]time.Time{}
+	}
+	maps.DeleteFunc(r.heard, func(_ string, at time.Time) bool { return time.Since(at) > heardFor })
+	r.heard[conn] = time.Now()
+}
+
+// unanswered tells that none came, for which the connection may be to blame.
+func (r *router) unanswered(conn string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.heard, conn)
+}
+
+func (r *router) hasAnswered(conn string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.heard[conn]
+	return ok && time.Since(at) < heardFor
+}
+
 // living is the best of the standing connections that answer; the others are
 // closed. After a router has forgotten its flows, a dead one stands for as long as
-// it takes to notice, 44 s over QUIC. One with a job under way is taken as it is:
-// on a slow line the answer may wait behind that job, which would end with it.
+// it takes to notice, 44 s over QUIC. One that has just answered a job is taken as
+// it is, and so is one with a job under way: on a slow line the sign of life may wait
+// behind that job, which would end with the connection.
 func (r *router) living(ctx context.Context, p peer.ID, fits func(network.Conn) bool) network.Conn {
 	for {
 		c := r.standing(p, fits)
-		if c == nil || working(c) || !traversal.Dead(ctx, c, standingPatience) {
+		if c == nil || working(c) || r.hasAnswered(connID(c)) || !traversal.Dead(ctx, c, standingPatience) {
 			return c
 		}
 		_ = c.Close() // of a peer that is not there

@@ -32,6 +32,11 @@ func TestAJobDoesNotGoByAConnectionThatIsDead(t *testing.T) {
 	}
 
 	donor.SetStreamHandler(ping.ID, func(network.Stream) {}) // and never a word
+	r.answered(first.conn)
+	if after, fresh := reach(); fresh || after.conn != first.conn {
+		t.Errorf("just after an answer on %s, the way is %s", first.conn, after.conn)
+	}
+	r.unanswered(first.conn)
 	job, err := first.stream(short(t), "/job")
 	if err != nil {
 		t.Fatal(err)
