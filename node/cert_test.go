@@ -293,14 +293,20 @@ func failingAuthority(t *testing.T, dir string, left time.Duration) (cfg ACME, u
 	return ACME{Domain: testDomain, Directory: authority.URL, Roots: rootsOf(authority)}, until
 }
 
-func TestARenewalThatKeepsFailingIsToldWithItsReason(t *testing.T) {
+// notRenewed are certificates of which one is kept for so long, and no other to be had.
+func notRenewed(t *testing.T, left time.Duration) (c *acmeCertificates, until time.Time, text *logText) {
+	t.Helper()
 	dir, text := newDir(t), &logText{}
-	cfg, _ := failingAuthority(t, dir, 20*24*time.Hour)
+	cfg, until := failingAuthority(t, dir, left)
 	certs, err := newCertificates(dir, cfg, discardTo(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := certs.(*acmeCertificates)
+	return certs.(*acmeCertificates), until, text
+}
+
+func TestARenewalThatKeepsFailingIsToldWithItsReason(t *testing.T) {
+	c, _, text := notRenewed(t, 20*24*time.Hour)
 	c.look = time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -317,13 +323,7 @@ func TestARenewalThatKeepsFailingIsToldWithItsReason(t *testing.T) {
 }
 
 func TestACertificateIsLateWhenAQuarterOfItsLifeIsLeft(t *testing.T) {
-	dir, text := newDir(t), &logText{}
-	cfg, until := failingAuthority(t, dir, 80*24*time.Hour)
-	certs, err := newCertificates(dir, cfg, discardTo(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := certs.(*acmeCertificates)
+	c, until, text := notRenewed(t, 80*24*time.Hour)
 	c.tellIfLate(until) // there is none yet
 	if !c.obtained(0) {
 		t.Fatalf("the kept one is not taken: %s", text)
